@@ -1,0 +1,65 @@
+# What a person does with this checkout. `make` lists it; every target makes .venv when it needs it.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+ROWS ?= 5000000
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo up down test check bench-batch bench-peers lock system-packages clean
+
+# Recipes begin with `exec`, so that a signal for make's child reaches Python and no shell between.
+
+help: ## List what can be made
+	@printf 'make <target>, one of:\n'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | while IFS='|' read -r name text; do \
+		printf '%-19s%s\n' "$$name" "$$text"; done
+
+demo: $(STAMP) ## Start everything, run the daily pipeline once on the sample files, say what it did, stop
+	@exec $(PY) -m deployments.local demo
+
+up: $(STAMP) ## Start everything and keep it running until Ctrl-C or `make down`
+	@exec $(PY) -m deployments.local up
+
+down: $(STAMP) ## Stop the stack of this checkout
+	@exec $(PY) -m deployments.local down
+
+test: $(STAMP) ## Run the tests (ARGS="-k name" for some of them)
+	@exec $(PY) -m pytest $(ARGS)
+
+check: $(STAMP) ## Lint, formatting, types and import contracts
+	@exec $(PY) -m ruff check .
+	@exec $(PY) -m ruff format --check .
+	@exec $(PY) -m mypy --strict
+	@exec $(PY) $(VENV)/bin/lint-imports
+
+bench-batch: $(STAMP) ## Measure the load of ROWS=5000000 rows against psql's \copy
+	@exec $(PY) -m tests.bench.batch --rows $(ROWS)
+
+bench-peers: $(STAMP) ## Load one file by this, dlt, polars and pandas, side by side
+	@exec $(PY) -m tests.bench.peers
+
+lock: $(STAMP) ## Resolve requirements.lock anew from pyproject.toml
+	@exec $(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --no-emit-index-url --quiet \
+		-o requirements.lock
+
+system-packages: ## Install what only the fuller tests need (Debian, as root)
+	apt-get update
+	apt-get install --yes --no-install-recommends postgresql
+
+clean: $(STAMP) ## Stop the stack, and delete its data (.sluiceway) and every cache
+	@$(PY) -m deployments.local down
+	rm -rf .sluiceway .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(STAMP): requirements.lock
+	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \
+		echo "There is no '$(PYTHON)': install Python 3.11 or newer, or name it: make PYTHON=/path/to/python3" >&2; \
+		exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "'$(PYTHON)' is older than Python 3.11: name a newer one: make PYTHON=/path/to/python3" >&2; \
+		exit 1; }
+	@exec "$(PYTHON)" -m infra.local.installation

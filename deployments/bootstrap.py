@@ -1,0 +1,84 @@
+"""Prepares a PostgreSQL for the platform: roles, the metadata schema, the datasets' tables.
+
+`python -m deployments.bootstrap` does it for SLUICEWAY_OWNER_DATABASE_URL; run it again after
+every change of a contract. It is idempotent.
+"""
+
+import asyncio
+import sys
+from urllib.parse import unquote, urlsplit
+
+import asyncpg
+
+from infra.postgres.apply import LOADER, READER, apply_contracts
+from infra.postgres.connection import connect
+from infra.postgres.migrate import migrate
+from infra.settings import read_settings
+from schemas.datasets import DATASETS
+from schemas.dataset import Dataset
+from schemas.errors import SettingError, SluicewayError
+
+CONNECTION_LIMIT = 60
+"""Connections of all flows together; docs/concurrency.md says how the figure came about."""
+
+
+async def bootstrap(
+    owner_url: str,
+    *,
+    loader_password: str | None = None,
+    reader_password: str | None = None,
+    datasets: tuple[type[Dataset], ...] = DATASETS,
+) -> list[str]:
+    """Leave roles, schemas and tables as the contracts want them; returns what was changed.
+
+    owner_url: a role that may create roles and owns the database.
+    A password of None leaves the role's password as it is.
+    """
+    connection = await connect(owner_url)
+    try:
+        await _create_roles(connection, {LOADER: loader_password, READER: reader_password})
+        await migrate(owner_url)
+        return await apply_contracts(connection, tuple(each.spec for each in datasets))
+    finally:
+        await connection.close()
+
+
+async def _create_roles(connection: asyncpg.Connection, passwords: dict[str, str | None]) -> None:
+    # Bootstraps of two databases on one server would otherwise race for the same roles.
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtext('sluiceway roles'))")
+        for role, password in passwords.items():
+            if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
+                await connection.execute(f"CREATE ROLE {role} LOGIN")
+            if password is not None:
+                literal = await connection.fetchval("SELECT quote_literal($1::text)", password)
+                await connection.execute(f"ALTER ROLE {role} PASSWORD {literal}")
+        await connection.execute(f"ALTER ROLE {LOADER} CONNECTION LIMIT {CONNECTION_LIMIT}")
+        # Only a member may hand a table over to the role.
+        await connection.execute(f"GRANT {LOADER} TO CURRENT_USER")
+        database = await connection.fetchval("SELECT quote_ident(current_database())")
+        await connection.execute(f"GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {LOADER}")
+        await connection.execute(f"GRANT CONNECT ON DATABASE {database} TO {READER}")
+
+
+async def _main() -> None:
+    settings = read_settings()
+    owner_url = settings.owner_database_url.get_secret_value()
+    if not owner_url:
+        raise SettingError(
+            "SLUICEWAY_OWNER_DATABASE_URL is not set: name the database as a role that may "
+            "create roles and tables."
+        )
+    loader_url = settings.database_url.get_secret_value()
+    password = urlsplit(loader_url).password if loader_url else None
+    changes = await bootstrap(owner_url, loader_password=unquote(password) if password else None)
+    for change in changes:
+        print(change)  # noqa: T201 - what a command is asked to say
+    print("The database is as the contracts want it.")  # noqa: T201
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(_main())
+    except SluicewayError as error:
+        sys.exit(str(error))

@@ -1,0 +1,172 @@
+"""The commands of the local stack, for one checkout: up, down and demo."""
+
+import asyncio
+import importlib
+import os
+from pathlib import Path
+
+from rich.console import Console
+
+from deployments.startup import Startup
+from deployments.supervision import (
+    INTERRUPTED,
+    READY,
+    Supervision,
+    adopt,
+    run_interruptibly,
+)
+from infra.local.folder import StateFolder
+from infra.local.orphans import end_orphans
+from infra.local.process import wait_until
+from infra.local.stack import Stack
+
+DOWN_DEADLINE_SECONDS = 90.0
+WATCH_SECONDS = 1.0
+
+
+class LocalStack:
+    """The commands, for one checkout."""
+
+    def __init__(self, checkout: Path) -> None:
+        """Nothing is started yet."""
+        self._console = Console()
+        self._folder = StateFolder(checkout / ".sluiceway")
+        self._checkout = checkout
+        self._supervision = Supervision(self._folder)
+
+    def say(self, line: str) -> None:
+        """Print a line as it is, whatever brackets it holds."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def up(self) -> int:
+        """Return 0 when a stack that was up is stopped."""
+        if not self._supervision.claim("up"):
+            raise self._supervision.describe()
+        return run_interruptibly(self._stay_up)
+
+    def demo(self) -> int:
+        """Return 0 when the pipeline completed and no figure fell short."""
+        if self._supervision.claim("demo"):
+            return run_interruptibly(self._demonstrate_alone)
+        found = self._supervision.find()
+        if found is None or found.mode != "up" or found.state != READY:
+            raise self._supervision.describe()
+        self.say(f"Using the stack that is up (process {found.process.pid}).")
+        adopt({k: v for k, v in found.environment.items() if k.startswith(("PREFECT_", "DO_NOT"))})
+        return run_interruptibly(lambda: self._demonstrate_beside(found.environment))
+
+    def down(self) -> int:
+        """Return 0 when no process of this checkout's stack is left."""
+        self._folder.make()
+        found = self._supervision.find()
+        if found is not None:
+            self.say(f"Stopping the stack (make {found.mode}, process {found.process.pid}) …")
+            found.process.terminate()
+            if not wait_until(lambda: self._supervision.find() is None, DOWN_DEADLINE_SECONDS):
+                found.process.kill()
+                wait_until(lambda: self._supervision.find() is None, DOWN_DEADLINE_SECONDS)
+        if not self._supervision.claim("down"):
+            raise self._supervision.describe()
+        try:
+            orphans = end_orphans(self._folder.run, self._folder.mark)
+        finally:
+            self._supervision.release()
+        if orphans:
+            self.say(f"Ended {orphans} process(es) that a killed stack had left running.")
+        self.say("Nothing is running." if found is None else "Stopped.")
+        return 0
+
+    async def _stay_up(self) -> int:
+        stack = self._make_stack()
+        is_up = False
+        try:
+            environment = await self._start(stack)
+            is_up = True
+            self._explain(stack, environment)
+            while True:
+                stack.raise_for_ended()
+                await asyncio.sleep(WATCH_SECONDS)
+        except asyncio.CancelledError:
+            return 0 if is_up else self._regret()
+        finally:
+            self._stop(stack)
+
+    async def _demonstrate_alone(self) -> int:
+        stack = self._make_stack()
+        try:
+            adopt(stack.client_environment)
+            # Importing it takes a second, which passes while other processes start.
+            loading = asyncio.create_task(asyncio.to_thread(_load_prefect_client))
+            environment = await self._start(stack)
+            await loading
+            return await self._demonstrate(environment, stack)
+        except asyncio.CancelledError:
+            return self._regret()
+        finally:
+            self._stop(stack)
+
+    async def _demonstrate_beside(self, environment: dict[str, str]) -> int:
+        try:
+            return await self._demonstrate(environment, stack=None)
+        except asyncio.CancelledError:
+            self.say("No longer following the run; it goes on in the stack that is up.")
+            return INTERRUPTED
+
+    async def _demonstrate(self, environment: dict[str, str], stack: Stack | None) -> int:
+        from deployments.demo import run_deployment  # noqa: PLC0415 - it imports Prefect
+        from deployments.summary import find_shortfalls, print_report, read_report  # noqa: PLC0415
+
+        ended = await run_deployment(self.say, stack.raise_for_ended if stack else _accept)
+        report = await read_report(environment["SLUICEWAY_DATABASE_URL"], ended.flow_run_id)
+        print_report(self._console, report)
+        shortfalls = find_shortfalls(report)
+        if not ended.completed:
+            shortfalls.insert(0, f"The run ended as {ended.state}: {ended.message}")
+        for line in shortfalls:
+            self.say(f"Fell short: {line}")
+        return 1 if shortfalls else 0
+
+    async def _start(self, stack: Stack) -> dict[str, str]:
+        if end_orphans(self._folder.run, self._folder.mark):
+            self.say("Ended what an earlier stack had left running.")
+        environment = await Startup(stack, self.say).run()
+        self._supervision.announce(READY, environment)
+        return environment
+
+    def _stop(self, stack: Stack) -> None:
+        stack.stop()
+        self._supervision.release()
+        self.say("Stopped.")
+
+    def _regret(self) -> int:
+        self.say("Interrupted before it was done.")
+        return INTERRUPTED
+
+    def _make_stack(self) -> Stack:
+        return Stack(self._folder, self._checkout)
+
+    def _explain(self, stack: Stack, environment: dict[str, str]) -> None:
+        folder = os.path.relpath(self._folder.root)
+        self.say(
+            f"""
+The stack is up.
+  Prefect      {environment["PREFECT_API_URL"].removesuffix("/api")}
+  PostgreSQL   127.0.0.1:{stack.postgres.port}, database sluiceway
+  sample API   {environment["SLUICEWAY_API_ENDPOINTS"].strip('[]"')}
+  logs         {folder}/logs/
+
+From another shell:
+  . {folder}/env
+  {os.path.relpath(stack.postgres.binaries.program("psql"))} "$SLUICEWAY_DATABASE_URL"
+  .venv/bin/python -m prefect deployment run daily_etl_pipeline/daily
+
+Ctrl-C here or `make down` there stops it."""
+        )
+
+
+def _load_prefect_client() -> None:
+    importlib.import_module("prefect.client.orchestration")
+
+
+def _accept() -> None:
+    return

@@ -1,0 +1,52 @@
+"""The work pools that the deployments name: created with their limits before anything is deployed.
+
+`prefect work-pool create` takes no limit, and `prefect deploy --all` stops at a pool that is
+missing. `python -m deployments.pools` makes them on the server of PREFECT_API_URL.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.workers.process import ProcessWorker
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A process work pool."""
+
+    name: str
+    concurrent_runs: int
+    description: str
+
+
+BATCH = Pool("batch", concurrent_runs=20, description="Files and APIs, by schedule or by hand.")
+POOLS = (BATCH,)
+
+
+async def create_pools(client: PrefectClient, pools: tuple[Pool, ...] = POOLS) -> None:
+    """Leave each pool on the server as it is described here."""
+    template = ProcessWorker.get_default_base_job_template()
+    # Without a command, a second process is started for each run only to find this one.
+    template["variables"]["properties"]["command"]["default"] = "python -m prefect.engine"
+    for pool in pools:
+        await client.create_work_pool(
+            WorkPoolCreate(
+                name=pool.name,
+                type=ProcessWorker.type,
+                description=pool.description,
+                base_job_template=template,
+                concurrency_limit=pool.concurrent_runs,
+            ),
+            overwrite=True,
+        )
+
+
+async def _main() -> None:
+    async with get_client() as client:
+        await create_pools(client)
+
+
+if __name__ == "__main__":
+    asyncio.run(_main())

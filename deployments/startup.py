@@ -1,0 +1,105 @@
+"""The order in which the local stack starts: what can overlap does."""
+
+import asyncio
+import importlib
+import json
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from time import monotonic
+
+from infra.local.folder import write_privately
+from infra.local.ports import LOOPBACK
+from infra.local.prefect_server import api_url, wait_for_answer, wait_until_healthy
+from infra.local.process import Child
+from infra.local.stack import DATABASE, Stack
+from infra.postgres.apply import LOADER, READER
+
+POOL = "batch"
+ANSWER_DEADLINE_SECONDS = 120.0
+POLL_SECONDS = 0.1
+
+Say = Callable[[str], None]
+
+
+class Startup:
+    """Brings up a stack, telling a person how far it is."""
+
+    def __init__(self, stack: Stack, say: Say) -> None:
+        """Start the clock."""
+        self._stack = stack
+        self._say = say
+        self._start_time = monotonic()
+
+    async def run(self) -> dict[str, str]:
+        """Return the environment that reaches the stack, once deployments can be run on it."""
+        stack = self._stack
+        await stack.start_postgres()
+        for note in stack.postgres.notes:
+            self._say(note)
+        self._report(f"PostgreSQL {stack.postgres.binaries.major_version} takes connections")
+        server = stack.start_prefect_server()
+        publication = stack.start(
+            "publication", [sys.executable, "-m", "deployments.publication"], self._prefect
+        )
+        environment = self._prefect | self._start_sample_api()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._bootstrap())
+            group.create_task(self._watch_server(server))
+            group.create_task(self._deploy(publication, environment))
+        write_privately(stack.folder.environment_file, render_environment(environment))
+        return environment
+
+    @property
+    def _prefect(self) -> dict[str, str]:
+        return self._stack.client_environment
+
+    def _start_sample_api(self) -> dict[str, str]:
+        stack = self._stack
+        port = stack.folder.port("sample-api")
+        stack.start(
+            "sample-api", [sys.executable, "-m", "infra.sample.api", "--port", str(port)], {}
+        )
+        loader_url = stack.postgres.url(
+            DATABASE, user=LOADER, password=stack.folder.secret(LOADER)
+        )
+        return {
+            "SLUICEWAY_DATABASE_URL": loader_url,
+            "SLUICEWAY_OWNER_DATABASE_URL": stack.owner_url,
+            "SLUICEWAY_API_ENDPOINTS": json.dumps([f"http://{LOOPBACK}:{port}/users"]),
+        }
+
+    async def _bootstrap(self) -> None:
+        # Its imports take seconds: Prefect's server starts meanwhile, and Ctrl-C is heard.
+        module = await asyncio.to_thread(importlib.import_module, "deployments.bootstrap")
+        folder = self._stack.folder
+        await module.bootstrap(
+            self._stack.owner_url,
+            loader_password=folder.secret(LOADER),
+            reader_password=folder.secret(READER),
+        )
+        self._report("roles and tables are as the contracts want them")
+
+    async def _watch_server(self, server: Child) -> None:
+        await wait_until_healthy(self._stack.prefect_port, server)
+        self._report("the Prefect server answers")
+
+    async def _deploy(self, publication: Child, environment: Mapping[str, str]) -> None:
+        stack = self._stack
+        pool = f"{api_url(stack.prefect_port)}/work_pools/{POOL}"
+        await wait_for_answer(pool, publication, ANSWER_DEADLINE_SECONDS)
+        stack.start_worker(POOL, environment)
+        while publication.is_running:
+            await asyncio.sleep(POLL_SECONDS)
+        if publication.exit_code:
+            raise publication.explain_end()
+        stack.dismiss(publication)
+        self._report("the flows are deployed")
+
+    def _report(self, what: str) -> None:
+        self._say(f"{monotonic() - self._start_time:5.1f} s  {what}")
+
+
+def render_environment(environment: Mapping[str, str]) -> str:
+    """Return the lines that give a shell this environment."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())

@@ -1,0 +1,1 @@
+"""Everything outside the process: settings, PostgreSQL, HTTP, logs and the local stack."""

@@ -1,0 +1,103 @@
+"""The folder that holds all a local stack keeps: data, logs, secrets, ports, running processes."""
+
+import base64
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infra.local.ports import choose_port
+
+PRIVATE_FILE = 0o600
+PRIVATE_FOLDER = 0o700
+
+
+def write_privately(path: Path, text: str) -> None:
+    """Leave that text in the file, readable by its owner only; a crash leaves the old text."""
+    draft = path.with_name(f"{path.name}.new")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    draft.replace(path)
+
+
+@dataclass(frozen=True, slots=True)
+class StateFolder:
+    """`.sluiceway/` of a checkout. Everything below is private to its owner."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        """PostgreSQL's data folder."""
+        return self.root / "postgres" / "data"
+
+    @property
+    def logs(self) -> Path:
+        """One log file per process."""
+        return self.root / "logs"
+
+    @property
+    def run(self) -> Path:
+        """One file per running process."""
+        return self.root / "run"
+
+    @property
+    def prefect(self) -> Path:
+        """Prefect's home."""
+        return self.root / "prefect"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one process that supervises a stack here."""
+        return self.root / "lock"
+
+    @property
+    def environment_file(self) -> Path:
+        """Lines for a shell, so that it reaches the stack."""
+        return self.root / "env"
+
+    @property
+    def mark(self) -> str:
+        """What every process of a stack in this folder carries in its environment."""
+        return str(self.root)
+
+    def make(self) -> None:
+        """Create the folder and those below it that the stack's processes expect."""
+        for folder in (self.root, self.data.parent, self.logs, self.run, self.prefect):
+            folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+
+    def secret(self, name: str) -> str:
+        """Return the secret of that name, the same for as long as the folder lives."""
+        return self._keep(name, secrets.token_urlsafe(24))
+
+    def fernet_key(self, name: str) -> str:
+        """Return a key of 32 bytes in the form that Fernet takes, the same for the folder's life."""
+        return self._keep(name, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+
+    def _keep(self, name: str, fresh: str) -> str:
+        path = self.root / "secrets" / name
+        path.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        if not path.exists():
+            write_privately(path, fresh)
+        return path.read_text(encoding="utf-8")
+
+    def port(self, name: str) -> int:
+        """Return a free port, the one of last time where it can be had: addresses stay the same."""
+        path = self.root / "ports.json"
+        known: dict[str, Any] = read_json(path)
+        known[name] = choose_port(known.get(name))
+        write_privately(path, json.dumps(known))
+        return int(known[name])
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in that file, or an empty one where there is none (or half of one)."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,111 @@
+"""The local stack's services, each startable by itself and all stopped together."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from infra.local.environment import inherit_environment
+from infra.local.folder import StateFolder
+from infra.local.orphans import end_orphans
+from infra.local.postgres import Postgres
+from infra.local.prefect_server import (
+    client_environment,
+    server_command,
+    server_environment,
+    worker_command,
+)
+from infra.local.process import Child, Launch
+
+DATABASE = "sluiceway"
+OWNER = "sluiceway_owner"
+PREFECT = "prefect"
+STOP_DEADLINE_SECONDS = 15.0
+
+
+class Stack:
+    """PostgreSQL, and the processes that use it. Start them from the main thread."""
+
+    def __init__(self, folder: StateFolder, checkout: Path) -> None:
+        """Choose its ports; nothing is started yet."""
+        self.folder = folder
+        self.checkout = checkout
+        self.postgres = Postgres(
+            folder.data,
+            log=folder.logs / "postgres.log",
+            record_folder=folder.run,
+            mark=folder.mark,
+        )
+        self.prefect_port = folder.port("prefect")
+        self._children: list[Child] = []
+
+    @property
+    def owner_url(self) -> str:
+        """The platform's database, as the role that owns it."""
+        return self.postgres.url(DATABASE, user=OWNER, password=self.folder.secret(OWNER))
+
+    @property
+    def client_environment(self) -> dict[str, str]:
+        """What a program needs to use this stack's Prefect server."""
+        return client_environment(self.folder, self.prefect_port)
+
+    async def start_postgres(self) -> None:
+        """Leave PostgreSQL running, with a database for the platform and one for Prefect."""
+        self.postgres.port = self.folder.port("postgres")
+        self.postgres.prepare()
+        self.postgres.launch()
+        # Recovery after a crash can take long, and Ctrl-C has to be heard meanwhile.
+        await asyncio.to_thread(self.postgres.wait_until_ready)
+        for role, database in ((OWNER, DATABASE), (PREFECT, PREFECT)):
+            options = "CREATEROLE" if role == OWNER else ""
+            self.postgres.ensure_role(role, self.folder.secret(role), options=options)
+            self.postgres.ensure_database(database, owner=role)
+
+    def start_prefect_server(self) -> Child:
+        """Start the Prefect server, without waiting for it."""
+        url = self.postgres.url(PREFECT, user=PREFECT, password=self.folder.secret(PREFECT))
+        return self.start(
+            "prefect-server",
+            server_command(self.prefect_port),
+            server_environment(self.folder, self.prefect_port, url),
+        )
+
+    def start_worker(self, pool: str, environment: Mapping[str, str]) -> Child:
+        """Start the worker of a pool; its flow runs get this environment too."""
+        return self.start(
+            f"worker-{pool}", worker_command(pool), {**self.client_environment, **environment}
+        )
+
+    def start(self, name: str, command: list[str], environment: Mapping[str, str]) -> Child:
+        """Start a process of the stack; it is logged, recorded and stopped with the others."""
+        child = Child(
+            Launch(
+                name=name,
+                command=command,
+                environment={**inherit_environment(self.folder.mark), **environment},
+                log=self.folder.logs / f"{name}.log",
+                record_folder=self.folder.run,
+                working_folder=self.checkout,
+            )
+        )
+        self._children.append(child)
+        return child
+
+    def raise_for_ended(self) -> None:
+        """Raise TerminalError where a process of the stack has ended by itself."""
+        for child in (self.postgres.child, *self._children):
+            if not child.is_running:
+                raise child.explain_end()
+
+    def dismiss(self, child: Child) -> None:
+        """Expect that process no longer: it has done its work."""
+        child.stop()
+        self._children.remove(child)
+
+    def stop(self) -> None:
+        """Leave no process of the stack; the last to be started goes first, PostgreSQL last."""
+        while self._children:
+            self._children[-1].stop(STOP_DEADLINE_SECONDS)
+            self._children.pop()
+        self.postgres.stop()
+        # What a flow run started in a session of its own is still ours to end.
+        end_orphans(self.folder.run, self.folder.mark)

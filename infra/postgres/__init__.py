@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, identifiers, tables derived from contracts, migrations."""

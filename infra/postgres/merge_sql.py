@@ -1,0 +1,324 @@
+"""The SQL that takes a landed batch into the warehouse, derived from the dataset's contract.
+
+Pure text: tasks/merge.py runs it, and tests/golden holds it, so that a change is read in review.
+Every statement works on one batch in a landing table `l`, under the dataset's advisory lock.
+"""
+
+from dataclasses import dataclass
+
+from infra.postgres.identifiers import quote
+from infra.postgres.layout import Target, sql_type, staging_table
+from schemas.dataset import Column, Spec
+
+SUSPECTS = quote("_suspects")
+REPEATED = quote("_repeated")
+VERDICTS = quote("_verdicts")
+
+NEW, UNCHANGED, SUPERSEDED, CHANGED, AMENDED = "n", "u", "s", "c", "a"
+"""Verdicts on an incoming row; AMENDED is a change in place of a row that keeps versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class MergeSql:
+    """The statements of one dataset's merge, over one landing table."""
+
+    spec: Spec
+    landing: str
+    """Quoted and qualified."""
+
+    @property
+    def target(self) -> Target:
+        """The dataset's table in the warehouse."""
+        return Target(self.spec)
+
+    @property
+    def version(self) -> str:
+        """The expression that says how new an incoming row is."""
+        return f"l.{quote(self.spec.version or '_version')}"
+
+    def _key(self, alias: str = "") -> str:
+        prefix = f"{alias}." if alias else ""
+        return ", ".join(f"{prefix}{quote(name)}" for name in self.spec.key)
+
+    def _key_matches(self, left: str, right: str) -> str:
+        return " AND ".join(
+            f"{left}.{quote(name)} = {right}.{quote(name)}" for name in self.spec.key
+        )
+
+    def create_suspects(self) -> str:
+        """Make room for the keys that may occur twice in the batch; COPY fills it."""
+        columns = ", ".join(
+            f"{quote(name)} {sql_type(self.spec.column(name))}" for name in self.spec.key
+        )
+        return f"CREATE TEMPORARY TABLE {SUSPECTS} ({columns}) ON COMMIT DROP"
+
+    def suspect_all(self) -> str:
+        """Name the keys that occur twice in the batch, by looking at every row."""
+        return f"""
+CREATE TEMPORARY TABLE {SUSPECTS} ON COMMIT DROP AS
+SELECT {self._key()} FROM {self.landing} GROUP BY {self._key()} HAVING count(*) > 1
+"""
+
+    def find_repeated(self) -> str:
+        """Name the rows of the batch that lose against another row of the same key.
+
+        Only the suspects are sorted. The newest wins, then the later line; a loser that says the
+        same as its winner is a duplicate, any other is superseded.
+        """
+        return f"""
+CREATE TEMPORARY TABLE {REPEATED} ON COMMIT DROP AS
+SELECT "_line", is_duplicate
+FROM (
+    SELECT
+        l."_line",
+        l."_row_hash" = first_value(l."_row_hash") OVER newest_first AS is_duplicate,
+        row_number() OVER newest_first AS place
+    FROM {self.landing} AS l
+    JOIN {SUSPECTS} AS k ON {self._key_matches("k", "l")}
+    WINDOW newest_first AS (
+        PARTITION BY {self._key("l")} ORDER BY {self.version} DESC, l."_line" DESC
+    )
+) AS ranked
+WHERE place > 1
+"""
+
+    @staticmethod
+    def count_repeated() -> str:
+        """Count the losers of `find_repeated` by kind."""
+        return f"""
+SELECT
+    count(*) FILTER (WHERE is_duplicate) AS duplicates,
+    count(*) FILTER (WHERE NOT is_duplicate) AS superseded
+FROM {REPEATED}
+"""
+
+    @staticmethod
+    def _without_repeated(has_repeated: bool) -> str:  # noqa: FBT001 - one switch, named by its call
+        if not has_repeated:
+            return ""
+        return f'WHERE NOT EXISTS (SELECT FROM {REPEATED} AS r WHERE r."_line" = l."_line")'
+
+    def _named(self, reference: Column, *, listed: bool) -> str:
+        """Return the natural keys that the batch names: given as $1, or looked up in it."""
+        named = quote(reference.name)
+        if listed:
+            return f"unnest($1::{sql_type(reference)}[]) AS m ({named})"
+        return f"(SELECT DISTINCT l.{named} FROM {self.landing} AS l) AS m"
+
+    def _unknown(self, reference: Column, *, listed: bool) -> str:
+        dimension = Target(dimension_of(reference))
+        named, natural = quote(reference.name), quote(dimension.spec.key[0])
+        return f"""FROM {self._named(reference, listed=listed)}
+WHERE m.{named} IS NOT NULL
+    AND NOT EXISTS (SELECT FROM {dimension.table} AS d WHERE d.{natural} = m.{named})"""
+
+    def has_unknown_members(self, reference: Column, *, listed: bool) -> str:
+        """Tell whether the batch names a row that its dimension does not have."""
+        return f"SELECT EXISTS (\nSELECT {self._unknown(reference, listed=listed)}\n)"
+
+    def infer_members(self, reference: Column, *, listed: bool) -> str:
+        """Give each row that is named before it arrived a member of its dimension to point to."""
+        dimension = Target(dimension_of(reference))
+        versioned = ", valid_from" if dimension.keeps_versions else ""
+        since = ", '-infinity'" if dimension.keeps_versions else ""
+        return f"""
+INSERT INTO {dimension.table}
+    ({quote(dimension.spec.key[0])}, "_is_inferred", "_version", "_batch_id", "_line", "_row_hash"
+    {versioned})
+SELECT
+    m.{quote(reference.name)}, true, '-infinity', (SELECT "_batch_id" FROM {self.landing} LIMIT 1),
+    0, 0{since}
+{self._unknown(reference, listed=listed)}
+"""
+
+    def _joins(self) -> str:
+        lines = []
+        for place, reference in enumerate(self.spec.references):
+            dimension = Target(dimension_of(reference))
+            alias = f"d{place}"
+            condition = f"{alias}.{quote(dimension.spec.key[0])} = l.{quote(reference.name)}"
+            if dimension.keeps_versions:
+                condition += f" AND {self._in_effect(alias)}"
+            lines.append(f"LEFT JOIN {dimension.table} AS {alias} ON {condition}")
+        return "\n".join(lines)
+
+    def _in_effect(self, alias: str) -> str:
+        if self.spec.event_time is None:
+            return f"{alias}.is_current"
+        event = f"l.{quote(self.spec.event_time)}"
+        happened = f"({event} >= {alias}.valid_from AND {event} < {alias}.valid_to)"
+        if not self.spec.column(self.spec.event_time).nullable:
+            return happened
+        return f"({happened} OR ({event} IS NULL AND {alias}.is_current))"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The target's columns that a row brings, in the order of `_values`."""
+        names = [name for name, _ in self.target.columns]
+        return (*names, "_batch_id", "_version", "_line", "_row_hash", "_extra")
+
+    @property
+    def _values(self) -> tuple[str, ...]:
+        surrogates = {}
+        for place, reference in enumerate(self.spec.references):
+            surrogate = Target(dimension_of(reference)).surrogate
+            surrogates[self.target.column_name(reference)] = f"d{place}.{quote(str(surrogate))}"
+        values = (surrogates.get(name, f"l.{quote(name)}") for name, _ in self.target.columns)
+        return (
+            *values,
+            'l."_batch_id"',
+            self.version,
+            'l."_line"',
+            'l."_row_hash"',
+            'l."_extra"',
+        )
+
+    @property
+    def _select_list(self) -> str:
+        return ", ".join(self._values)
+
+    def _column_list(self) -> str:
+        return ", ".join(quote(name) for name in self.columns)
+
+    def insert_all(self, *, has_repeated: bool) -> str:
+        """Insert every winner of the batch into an empty table."""
+        since, first = self._first_version()
+        return f"""
+INSERT INTO {self.target.table} ({self._column_list()}{since})
+SELECT {self._select_list}{first}
+FROM {self.landing} AS l
+{self._joins()}
+{self._without_repeated(has_repeated)}
+"""
+
+    def _first_version(self) -> tuple[str, str]:
+        return (", valid_from", ", '-infinity'") if self.target.keeps_versions else ("", "")
+
+    def _verdict(self) -> str:
+        inferred = ' AND NOT t."_is_inferred"' if self.target.surrogate else ""
+        amended = ""
+        if self.target.keeps_versions:
+            amended = (
+                f"""\n        WHEN t."_is_inferred" OR {self.version} <= t.valid_from """
+                f"""THEN '{AMENDED}'"""
+            )
+        return f"""CASE
+        WHEN t.ctid IS NULL THEN '{NEW}'
+        WHEN t."_row_hash" = l."_row_hash"{inferred} THEN '{UNCHANGED}'
+        WHEN (t."_version", t."_line") > ({self.version}, l."_line") THEN '{SUPERSEDED}'{amended}
+        ELSE '{CHANGED}'
+    END::"char\""""
+
+    def _compared(self, *, has_repeated: bool) -> str:
+        current = " AND t.is_current" if self.target.keeps_versions else ""
+        return f"""FROM {self.landing} AS l
+LEFT JOIN {self.target.table} AS t ON {self._key_matches("t", "l")}{current}
+{self._without_repeated(has_repeated)}"""
+
+    def count_verdicts(self, *, has_repeated: bool) -> str:
+        """Count the batch's rows by verdict, writing nothing."""
+        return f"""
+SELECT {self._verdict()} AS verdict, count(*) AS rows
+{self._compared(has_repeated=has_repeated)}
+GROUP BY 1
+"""
+
+    def judge(self, *, has_repeated: bool) -> str:
+        """Write down each row's verdict and where the row stands that it would replace.
+
+        Nobody else writes to the table while the dataset's lock is held, so a place stays valid.
+        """
+        return f"""
+CREATE TEMPORARY TABLE {VERDICTS} ON COMMIT DROP AS
+SELECT l."_line", t.ctid AS place, {self._verdict()} AS verdict
+{self._compared(has_repeated=has_repeated)}
+"""
+
+    def overtake(self) -> str:
+        """Turn changes into superseded rows where a newer batch, still staged, had the key.
+
+        A newer batch that only confirmed a row left the row's version as it was: for a batch that
+        comes late, the warehouse alone does not tell. Run for late batches only.
+        """
+        newer = f"s.{quote(self.spec.version or '_version')}"
+        return f"""
+UPDATE {VERDICTS} AS v SET verdict = '{SUPERSEDED}'
+FROM {self.landing} AS l
+WHERE v."_line" = l."_line" AND v.verdict IN ('{CHANGED}', '{AMENDED}')
+    AND EXISTS (
+        SELECT FROM {staging_table(self.spec)} AS s
+        WHERE {self._key_matches("s", "l")} AND {newer} > {self.version}
+    )
+"""
+
+    @staticmethod
+    def tally_verdicts() -> str:
+        """Count the written verdicts."""
+        return f"SELECT verdict, count(*) AS rows FROM {VERDICTS} GROUP BY verdict"
+
+    def _judged(self, select: str, verdict: str, order: str) -> str:
+        return f"""SELECT {select}
+FROM {VERDICTS} AS v
+JOIN {self.landing} AS l ON l."_line" = v."_line"
+{self._joins()}
+WHERE v.verdict = '{verdict}'
+ORDER BY {order}"""
+
+    def insert_new(self) -> str:
+        """Insert the rows whose key is new, in the key's order: its index grows page by page."""
+        since, first = self._first_version()
+        return f"""
+INSERT INTO {self.target.table} ({self._column_list()}{since})
+{self._judged(f"{self._select_list}{first}", NEW, self._key("l"))}
+"""
+
+    def update_changed(self) -> str:
+        """Replace changed rows where they stand, page by page."""
+        verdict = AMENDED if self.target.keeps_versions else CHANGED
+        assignments = ", ".join(
+            f"{quote(name)} = i.{quote(name)}" for name in self.columns if name not in self.spec.key
+        )
+        known = ', "_is_inferred" = false' if self.target.surrogate else ""
+        select = ", ".join(
+            f"{value} AS {quote(name)}"
+            for value, name in zip(self._values, self.columns, strict=True)
+        )
+        return f"""
+UPDATE {self.target.table} AS t SET {assignments}{known}
+FROM (
+{self._judged(f"v.place, {select}", verdict, "v.place")}
+) AS i
+WHERE t.ctid = i.place
+"""
+
+    def close_versions(self) -> str:
+        """End the current versions that the batch replaces, at the moment the new ones begin."""
+        return f"""
+UPDATE {self.target.table} AS t SET is_current = false, valid_to = {self.version}
+FROM {VERDICTS} AS v
+JOIN {self.landing} AS l ON l."_line" = v."_line"
+WHERE v.verdict = '{CHANGED}' AND t.ctid = v.place
+"""
+
+    def open_versions(self) -> str:
+        """Insert the new versions of changed rows."""
+        return f"""
+INSERT INTO {self.target.table} ({self._column_list()}, valid_from)
+{self._judged(f"{self._select_list}, {self.version}", CHANGED, self._key("l"))}
+"""
+
+    def dates_outside(self, column: str) -> str:
+        """Add the dates to dim_date that it does not hold; facts join it by the date itself."""
+        name = quote(column)
+        return f"""
+SELECT warehouse.add_dates(array_agg(each))
+FROM (SELECT DISTINCT l.{name}::date AS each FROM {self.landing} AS l) AS dates
+WHERE each IS NOT NULL AND NOT EXISTS (SELECT FROM warehouse.dim_date WHERE date_key = each)
+"""
+
+
+def dimension_of(reference: Column) -> Spec:
+    """Return the contract of the dimension that a column names a row of."""
+    if reference.references is None:
+        raise ValueError(f"column {reference.name} references nothing")
+    return reference.references.spec

@@ -1,0 +1,86 @@
+"""The settings: the environment's SLUICEWAY_ variables, then `.env`, then a YAML file.
+
+This module is the only reader of the environment.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, PostgresDsn, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from infra.endpoints import Endpoint
+from schemas.errors import SettingError
+
+PREFIX = "SLUICEWAY_"
+SETTINGS_FILE = Path("deployments/settings.yaml")
+DEFAULT_ENDPOINTS = (Endpoint.model_validate("https://jsonplaceholder.typicode.com/users"),)
+
+
+class Settings(BaseSettings):
+    """Every setting, with its default. `SLUICEWAY_RAW_FOLDER` sets `raw_folder`, and so on."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", yaml_file=SETTINGS_FILE, extra="ignore", frozen=True
+    )
+
+    database_url: SecretStr = SecretStr("")
+    """postgresql://user:password@host:port/database, as the loader role."""
+    database_block: str = ""
+    """Name of a Prefect block AsyncSqlAlchemyConnector to take the database's address from."""
+    owner_database_url: SecretStr = SecretStr("")
+    """The same database as a role that may create roles and tables; only bootstrap reads it."""
+    pool_size: int = Field(default=20, ge=2, le=100)
+    """Connections per process."""
+    connect_timeout_seconds: float = Field(default=60.0, gt=0)
+    """How long a process waits for a free connection of the role before it gives up."""
+    raw_folder: Path = Path("data/raw")
+    api_endpoints: tuple[Endpoint, ...] = DEFAULT_ENDPOINTS
+    concurrent_files: int = Field(default=4, ge=1, le=20)
+    """Files one run loads at the same time."""
+    staging_retention_days: int = Field(default=30, ge=1)
+    log_folder: Path = Path("logs")
+    log_level: str = "INFO"
+
+    @field_validator("database_url", "owner_database_url")
+    @classmethod
+    def _check_address(cls, given: SecretStr) -> SecretStr:
+        if given.get_secret_value():
+            PostgresDsn(given.get_secret_value())
+        return given
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the YAML file behind the environment."""
+        return (
+            init_settings,
+            env_settings,
+            dotenv_settings,
+            YamlConfigSettingsSource(settings_cls),
+        )
+
+
+@lru_cache(maxsize=1)
+def read_settings() -> Settings:
+    """Return the settings of this process, read once; raises SettingError naming the variable."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = PREFIX + "_".join(str(part) for part in first["loc"][:1]).upper()
+        inner = ".".join(str(part) for part in first["loc"][1:])
+        where = f"{name} ({inner})" if inner else name
+        message = f"The setting {where} cannot be used: {first['msg']}."
+        raise SettingError(message) from None

@@ -1,0 +1,1 @@
+"""Data contracts: what each dataset is, in one class a dataset. Pure, no I/O."""

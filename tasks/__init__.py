@@ -1,0 +1,1 @@
+"""One step each: extract, clean, validate, load, merge, record."""

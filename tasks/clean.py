@@ -1,0 +1,259 @@
+"""Turns a block of text cells into typed, checked rows, and says of every other why it is not.
+
+Pure: no database, no file. The bulk path, the API's answers and a person's DataFrame all pass
+here, so that one contract gives one verdict.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+import polars_hash as plh
+
+from infra.postgres.identifiers import column_names, slug
+from schemas.dataset import Column, Missing, Spec
+from schemas.errors import RefusedError
+from tasks.cast import cast
+
+LINE = "_line"
+ROW_HASH = "_row_hash"
+EXTRA = "_extra"
+
+_SHOWN_CHARACTERS = 60
+_JUDGED_CELLS = 20
+"""Below this many filled cells a column's type is not called changed; its rows are quarantined."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Which header names which column of the contract, and what the contract does not know."""
+
+    columns: dict[str, str]
+    """Contract's name to the header's."""
+    absent: tuple[str, ...]
+    """Columns that may be missing and are."""
+    unknown: tuple[str, ...]
+    """The header's names that the contract does not have: they are kept in `_extra`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A row that was not loaded: where it stood, the rules it broke, what it said."""
+
+    line: int
+    rule: str
+    """The first rule broken: `type`, `missing`, `column_count`, or a check's name."""
+    column: str | None
+    reason: str
+    """One sentence for each rule broken, joined with semicolons."""
+    raw: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was seen of a source so far, counted block by block."""
+
+    filled: Counter[str] = field(default_factory=Counter)
+    """Cells filled in with the contract's default, by column."""
+    present: Counter[str] = field(default_factory=Counter)
+    """Cells that held something, by column."""
+    mistyped: Counter[str] = field(default_factory=Counter)
+    """Of those, the ones that are not of the column's type."""
+    example: dict[str, str] = field(default_factory=dict)
+    rules: Counter[tuple[str | None, str]] = field(default_factory=Counter)
+    """Rows that broke a rule, by column and rule."""
+    checked: int = 0
+    """Rows that were looked at."""
+
+
+def bind(header: Sequence[str], spec: Spec, source: str) -> Binding:
+    """Match a header with the contract, by name without regard to case, blanks and hyphens.
+
+    Raises RefusedError when a column that must be there is not; the sentence names both sides.
+    """
+    by_slug: dict[str, str] = {}
+    for name in header:
+        by_slug.setdefault(slug(name), name)
+    columns = {name: by_slug[name] for name in spec.names if name in by_slug}
+    known = set(columns.values())
+    unknown = tuple(name for name in header if name not in known)
+    absent = [each for each in spec.columns if each.name not in columns]
+    if required := [each.name for each in absent if each.missing is Missing.REJECT]:
+        has = f"it has {_listed(unknown)} instead" if unknown else f"it has {_listed(header)}"
+        raise RefusedError(
+            f"{source} lacks {_listed(required)}, which the contract {spec.name} requires; {has}: "
+            "rename the column in the file or change the contract."
+        )
+    return Binding(columns, tuple(each.name for each in absent), unknown)
+
+
+def clean(  # noqa: PLR0913 - the parts of one block
+    cells: pl.DataFrame,
+    lines: pl.Series,
+    raw_text: Callable[[Sequence[int]], list[str]],
+    *,
+    spec: Spec,
+    binding: Binding,
+    tally: Tally,
+) -> tuple[pl.DataFrame, list[Reject]]:
+    """Return the rows that keep the contract, typed, and a reject for every other row.
+
+    cells: String columns, named as in the header. lines: Int64, of the same height: where each
+    row stood. The accepted frame has the contract's columns in order, then `_line` (Int64),
+    `_row_hash` (Int64: xxh3 over the values, the same in every process and version) and
+    `_extra` (String: a JSON object, or null).
+    """
+    flaws = _Flaws(cells.height)
+    values = [_clean_column(cells, column, binding, flaws, tally) for column in spec.columns]
+    frame = pl.DataFrame(values)
+    _check(frame, spec, flaws)
+    extra = _extra(cells, binding.unknown)
+    frame = frame.with_columns(
+        lines.alias(LINE),
+        # The encoding's version is named: a hash that changed would make every row look changed.
+        plh.hash_rows(*spec.names, *([extra] if extra is not None else []), version=1)
+        .nchash.xxh3_64()
+        .reinterpret(signed=True)
+        .alias(ROW_HASH),
+        (extra if extra is not None else pl.lit(None, dtype=pl.String)).alias(EXTRA),
+    )
+    tally.checked += cells.height
+    tally.rules.update(flaws.counts())
+    if not flaws.found:
+        return frame, []
+    return frame.filter(flaws.kept()), flaws.rejects(lines, raw_text)
+
+
+def refuse_changed_types(tally: Tally, spec: Spec, source: str) -> None:
+    """Raise RefusedError when most cells of a column are of another type than the contract says.
+
+    That is no dirty row but another file: quarantining it row by row would hide it.
+    """
+    for name, wrong in tally.mistyped.items():
+        present = tally.present[name]
+        if present >= _JUDGED_CELLS and wrong * 2 > present:
+            column = spec.column(name)
+            raise RefusedError(
+                f"{source} does not fit the contract {spec.name}: column '{name}' is "
+                f"{column.kind} there, but {wrong} of {present} cells in the file are not, such as "
+                f"'{tally.example[name]}': mend the file or change the contract."
+            )
+
+
+class _Flaws:
+    """Masks of broken rows, each with the rule and a way to say what is wrong with one row."""
+
+    def __init__(self, height: int) -> None:
+        self.height = height
+        self.found: list[tuple[str, str, pl.Series, Callable[[int], str]]] = []
+
+    def add(self, rule: str, column: str, mask: pl.Series, sentence: Callable[[int], str]) -> None:
+        self.found.append((rule, column, mask, sentence))
+
+    def counts(self) -> Counter[tuple[str | None, str]]:
+        return Counter({(column, rule): int(mask.sum()) for rule, column, mask, _ in self.found})
+
+    def kept(self) -> pl.Series:
+        kept = ~self.found[0][2]
+        for _, _, mask, _ in self.found[1:]:
+            kept &= ~mask
+        return kept
+
+    def rejects(
+        self, lines: pl.Series, raw_text: Callable[[Sequence[int]], list[str]]
+    ) -> list[Reject]:
+        rows: dict[int, list[tuple[str, str, str]]] = {}
+        for rule, column, mask, sentence in self.found:
+            for row in mask.arg_true().to_list():
+                rows.setdefault(row, []).append((rule, column, sentence(row)))
+        ordered = sorted(rows)
+        numbers = lines.gather(ordered).to_list()
+        texts = raw_text(ordered)
+        return [
+            Reject(
+                line=line,
+                rule=rows[row][0][0],
+                column=rows[row][0][1],
+                reason="; ".join(sentence for _, _, sentence in rows[row]),
+                raw=raw,
+            )
+            for row, line, raw in zip(ordered, numbers, texts, strict=True)
+        ]
+
+
+def _clean_column(
+    cells: pl.DataFrame, column: Column, binding: Binding, flaws: _Flaws, tally: Tally
+) -> pl.Series:
+    header = binding.columns.get(column.name)
+    if header is None:
+        values = pl.repeat(None, cells.height, dtype=column.dtype, eager=True)
+        wrong = None
+    else:
+        values, wrong = cast(cells[header], column)
+    values = values.alias(column.name)
+    if wrong is not None and header is not None:
+        given = cells[header]
+        flaws.add("type", column.name, wrong, lambda row: _mistyped(column, given[row]))
+        tally.mistyped[column.name] += int(wrong.sum())
+        tally.example.setdefault(column.name, _shown(given[wrong.arg_true()[0]]))
+    missing = values.is_null() if wrong is None else values.is_null() & ~wrong
+    absent = int(missing.sum())
+    tally.present[column.name] += cells.height - absent
+    if not absent or column.missing is Missing.NULL:
+        return values
+    if column.missing is Missing.REJECT:
+        flaws.add("missing", column.name, missing, lambda _: f"{column.name} is missing")
+        return values
+    tally.filled[column.name] += absent
+    return values.set(missing, column.missing)
+
+
+def _check(frame: pl.DataFrame, spec: Spec, flaws: _Flaws) -> None:
+    """Take each of Pandera's checks as a mask; a null is not the check's to judge."""
+    lazy = frame.lazy()
+    outputs: list[tuple[Column, Any]] = []
+    masks: list[pl.LazyFrame] = []
+    for column in spec.columns:
+        if column.kind.value == "number":
+            masks.append(lazy.select(pl.col(column.name).is_finite()))
+            outputs.append((column, None))
+        for check in column.checks:
+            result = check(lazy, column.name)
+            masks.append(result.check_output)
+            outputs.append((column, check))
+    for (column, check), output in zip(outputs, pl.collect_all(masks), strict=True):
+        passed = output.to_series()
+        broken = ~passed.fill_null(value=True) & frame[column.name].is_not_null()
+        if broken.any():
+            rule = "finite" if check is None else str(check.name)
+            said = "is not a finite number" if check is None else f"breaks {check.error}"
+            values = frame[column.name]
+            flaws.add(rule, column.name, broken, _sentence(column.name, values, said))
+
+
+def _sentence(name: str, values: pl.Series, said: str) -> Callable[[int], str]:
+    return lambda row: f"{name} '{_shown(str(values[row]))}' {said}"
+
+
+def _mistyped(column: Column, given: str) -> str:
+    article = "an" if column.kind.value[0] in "aeiou" else "a"
+    return f"{column.name} '{_shown(given)}' is not {article} {column.kind} the platform can keep"
+
+
+def _extra(cells: pl.DataFrame, unknown: tuple[str, ...]) -> pl.Expr | None:
+    if not unknown:
+        return None
+    names = column_names(unknown)
+    return pl.struct(
+        cells[given].alias(name) for given, name in zip(unknown, names, strict=True)
+    ).struct.json_encode()
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"'{_shown(name)}'" for name in names)

@@ -1,0 +1,231 @@
+"""Loads one source into staging and the warehouse: all of it in one transaction, or nothing.
+
+    read -> clean and encode -> COPY -> quarantine -> merge -> ledger -> COMMIT
+
+The first three overlap. A crash at any moment leaves the database as it was before, and the next
+run loads the source again; a COMMIT whose answer was lost is found by the load's own id.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import polars as pl
+
+from infra.postgres.connection import TRANSIENT, Connection, Pool
+from infra.postgres.copy import CopyEncoder, copy_binary
+from infra.postgres.layout import STAGING
+from schemas.dataset import Role, Spec
+from schemas.errors import TransientError
+from tasks.clean import EXTRA, LINE, ROW_HASH, Binding, Reject, Tally, bind, clean
+from tasks.clean import refuse_changed_types
+from tasks.landing import add_lineage, create_landing, keep_batch, landing_name
+from tasks.ledger import Ledger
+from tasks.manifest import Entry, is_late, open_entry, settle, write_entry
+from tasks.merge import lock_dataset, merge
+from tasks.prefetch import from_thread, prefetch
+from tasks.quarantine import Quarantine
+from tasks.source import RowBlock, RowSource
+from tasks.survey import Survey
+from tasks.uncontracted import bind_text, stage_text
+
+SETTINGS = """
+    SET LOCAL work_mem = '256MB';
+    SET LOCAL maintenance_work_mem = '512MB';
+    SET LOCAL jit = off;
+"""
+
+
+class Outcome(StrEnum):
+    """What became of a source."""
+
+    LOADED = "LOADED"
+    UNCHANGED = "UNCHANGED"
+    REFUSED = "REFUSED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be loaded, and on behalf of which run."""
+
+    execution_id: int
+    path: str
+    """Where it comes from: the file's absolute path, or the endpoint's URL."""
+    table: str
+    """The dataset's name, or the sane name of a source without a contract."""
+    spec: Spec | None
+    """The contract; None: the rows go to staging as text."""
+    load_id: uuid.UUID = field(default_factory=uuid.uuid4)
+    """Names this load for ever: a second try with the same id never loads it twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of one source."""
+
+    path: str
+    table: str
+    outcome: Outcome
+    ledger: Ledger = Ledger()
+    message: str = ""
+    """Why it was refused or skipped."""
+    notes: tuple[str, ...] = ()
+    rules: dict[str, int] = field(default_factory=dict)
+    """Quarantined rows by the rule they broke first, `column: rule`."""
+
+
+Progress = Callable[[int], None]
+"""Told how many bytes of the source have been read so far."""
+
+
+async def load_source(
+    pool: Pool, source: RowSource, order: Order, *, on_progress: Progress | None = None
+) -> Report:
+    """Leave the source's rows in staging and the warehouse, its rejects in quarantine, its ledger.
+
+    All of it commits together. Raises RefusedError when the source does not fit its contract,
+    TransientError when PostgreSQL went away or the source changed while it was read: the same
+    order can then be given again, and is carried out once.
+    """
+    try:
+        async with pool.acquire() as connection:
+            if settled := await settle(connection, order.load_id):
+                ledger, notes = settled
+                return Report(order.path, order.table, Outcome.LOADED, ledger, notes=notes)
+            with source:
+                async with connection.transaction():
+                    return await _load(connection, source, order, on_progress)
+    except TRANSIENT as error:
+        raise TransientError(
+            f"PostgreSQL went away while {order.path} was being loaded ({error}): nothing of it "
+            "is visible unless all of it is, and the load can be tried again."
+        ) from error
+
+
+async def _load(
+    connection: Connection, source: RowSource, order: Order, on_progress: Progress | None
+) -> Report:
+    await connection.execute(SETTINGS)
+    await lock_dataset(connection, order.table)
+    spec = order.spec or await stage_text(connection, order.table, source.header)
+    binding = (
+        bind(source.header, spec, order.path) if order.spec else bind_text(source.header, spec)
+    )
+    entry = await open_entry(
+        connection,
+        Entry(
+            execution_id=order.execution_id,
+            load_id=order.load_id,
+            path=order.path,
+            table=order.table,
+            contract_version=order.spec.contract_version if order.spec else None,
+        ),
+    )
+    landing = await create_landing(connection, spec, entry.batch_id)
+    with Quarantine(entry) as quarantine:
+        stream = _Stream(source, spec, binding, quarantine, on_progress, order.path)
+        rows = await copy_binary(
+            connection,
+            STAGING,
+            landing_name(spec, entry.batch_id),
+            stream.columns,
+            prefetch(stream.encoded()),
+        )
+        refuse_changed_types(stream.tally, spec, order.path)
+        quarantined = await quarantine.write(connection)
+    await add_lineage(
+        connection,
+        landing,
+        batch_id=entry.batch_id,
+        source=order.path,
+        version=source.modified_at,
+    )
+    if spec.role is Role.STAGING:
+        merged = Ledger(inserted=rows)
+    else:
+        late = await is_late(connection, entry, source.modified_at)
+        merged = await merge(connection, spec, landing, stream.survey, rows=rows, comes_late=late)
+    ledger = merged + Ledger(
+        read=source.records, quarantined=quarantined, filled=stream.tally.filled.total()
+    )
+    ledger.refuse_imbalance(order.path)
+    staged_in = await keep_batch(connection, spec, entry.batch_id, rows)
+    notes = (*source.notes, *_drift(binding, order))
+    await write_entry(connection, entry, source, staged_in, ledger, notes, stream.tally)
+    rules = {_rule_name(*rule): count for rule, count in quarantine.rules.most_common()}
+    return Report(order.path, order.table, Outcome.LOADED, ledger, notes=notes, rules=rules)
+
+
+def _drift(binding: Binding, order: Order) -> list[str]:
+    """Say how the source's columns differ from the contract's."""
+    if order.spec is None:
+        return ["there is no contract for it: its rows are in staging as text, and not merged"]
+    notes = []
+    if binding.unknown:
+        listed = ", ".join(f"'{name}'" for name in binding.unknown)
+        notes.append(f"columns that the contract does not know are kept in _extra: {listed}")
+    if binding.absent:
+        listed = ", ".join(f"'{name}'" for name in binding.absent)
+        notes.append(f"columns that may be missing are missing: {listed}")
+    return notes
+
+
+def _rule_name(column: str | None, rule: str) -> str:
+    return f"{column}: {rule}" if column else rule
+
+
+class _Stream:
+    """The source's rows on their way into COPY; reading and cleaning run ahead in threads."""
+
+    def __init__(
+        self,
+        source: RowSource,
+        spec: Spec,
+        binding: Binding,
+        quarantine: Quarantine,
+        on_progress: Progress | None,
+        path: str,
+    ) -> None:
+        self.tally = Tally()
+        self.survey = Survey(spec, source.size_bytes)
+        schema = {each.name: each.dtype for each in spec.columns}
+        schema |= {LINE: pl.Int64(), ROW_HASH: pl.Int64(), EXTRA: pl.String()}
+        self.columns = tuple(schema)
+        self._encoder = CopyEncoder(pl.Schema(schema), json_columns=(EXTRA,))
+        self._source = source
+        self._spec = spec
+        self._binding = binding
+        self._quarantine = quarantine
+        self._on_progress = on_progress
+        self._path = path
+
+    async def encoded(self) -> AsyncGenerator[bytes, None]:
+        """Yield the accepted rows as a binary COPY stream, and put the others aside."""
+        async with aclosing(prefetch(from_thread(iter(self._source)))) as blocks:
+            async for block in blocks:
+                yield await asyncio.to_thread(self._encode, block)
+                if self._on_progress is not None:
+                    self._on_progress(block.read_bytes)
+        yield self._encoder.finish()
+
+    def _encode(self, block: RowBlock) -> bytes:
+        accepted, rejects = clean(
+            block.cells,
+            block.lines,
+            block.raw_text,
+            spec=self._spec,
+            binding=self._binding,
+            tally=self.tally,
+        )
+        self._quarantine.add(
+            Reject(each.line, each.reason, None, each.detail, each.raw) for each in block.broken
+        )
+        self._quarantine.add(rejects)
+        self.survey.observe(accepted)
+        # Early, so that a file of another kind is not read to its end; and again after the last.
+        refuse_changed_types(self.tally, self._spec, self._path)
+        return self._encoder.encode(accepted)
