@@ -53,20 +53,25 @@ async def run_deployment(say: Say, check: Callable[[], None], name: str = DEPLOY
 async def _follow(
     client: PrefectClient, flow_run_id: UUID, say: Say, check: Callable[[], None]
 ) -> Ended:
-    printed, shown, after_end = 0, "", 0
+    printed, after_end = 0, 0
+    shown: str | None = None
     while True:
         check()
         flow_run = await client.read_flow_run(flow_run_id)
         state = flow_run.state
         if state is not None and state.name != shown:
             shown = state.name
-            say(f"{flow_run.name}: {shown.lower()}")
+            say(f"{flow_run.name}: {(state.name or state.type.value).lower()}")
         printed += await _say_logs(client, flow_run_id, printed, say)
         if state is not None and state.is_final():
             after_end += 1
             if after_end > LAST_LOGS_POLLS:
                 return Ended(
-                    flow_run_id, flow_run.name, state.is_completed(), shown, state.message or ""
+                    flow_run_id,
+                    flow_run.name,
+                    state.is_completed(),
+                    shown or "",
+                    state.message or "",
                 )
         await asyncio.sleep(POLL_SECONDS)
 

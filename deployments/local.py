@@ -2,7 +2,7 @@
 
 up: starts everything and stays until Ctrl-C, SIGTERM or `down`.
 down: stops the stack of this checkout, wherever it was started.
-demo: runs the daily pipeline once, on a stack that is up or on one of its own, and says what it did.
+demo: runs the daily pipeline once, on the stack that is up or one of its own, and sums it up.
 """
 
 import argparse

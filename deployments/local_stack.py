@@ -3,7 +3,10 @@
 import asyncio
 import importlib
 import os
+import shlex
+import shutil
 from pathlib import Path
+from uuid import UUID
 
 from rich.console import Console
 
@@ -15,10 +18,12 @@ from deployments.supervision import (
     adopt,
     run_interruptibly,
 )
+from infra.local.binaries import find_binaries
 from infra.local.folder import StateFolder
 from infra.local.orphans import end_orphans
 from infra.local.process import wait_until
 from infra.local.stack import Stack
+from schemas.errors import TerminalError
 
 DOWN_DEADLINE_SECONDS = 90.0
 WATCH_SECONDS = 1.0
@@ -117,18 +122,39 @@ class LocalStack:
         from deployments.summary import find_shortfalls, print_report, read_report  # noqa: PLC0415
 
         ended = await run_deployment(self.say, stack.raise_for_ended if stack else _accept)
-        report = await read_report(environment["SLUICEWAY_DATABASE_URL"], ended.flow_run_id)
-        print_report(self._console, report)
-        shortfalls = find_shortfalls(report)
-        if not ended.completed:
-            shortfalls.insert(0, f"The run ended as {ended.state}: {ended.message}")
+        shortfalls = [] if ended.completed else [f"the run ended as {ended.state}: {ended.message}"]
+        try:
+            report = await read_report(environment["SLUICEWAY_DATABASE_URL"], ended.flow_run_id)
+        except TerminalError as error:
+            shortfalls.append(str(error))
+        else:
+            print_report(self._console, report)
+            shortfalls += find_shortfalls(report)
+        self._point_at(environment, ended.flow_run_id, stack)
         for line in shortfalls:
             self.say(f"Fell short: {line}")
         return 1 if shortfalls else 0
 
+    def _point_at(
+        self, environment: dict[str, str], flow_run_id: UUID, stack: Stack | None
+    ) -> None:
+        folder = os.path.relpath(self._folder.root)
+        ui = environment["PREFECT_API_URL"].removesuffix("/api")
+        after = "" if stack is None else " (after `make up`, which brings this stack back)"
+        self.say(f"\nWhere to look{after}:")
+        self.say(f"  the run in Prefect  {ui}/runs/flow-run/{flow_run_id}")
+        self.say(f'  the warehouse       . {folder}/env; {self._psql} "$SLUICEWAY_DATABASE_URL"')
+        self.say(f"  the logs            {folder}/logs/")
+
+    @property
+    def _psql(self) -> str:
+        return shlex.quote(os.path.relpath(find_binaries().program("psql")))
+
     async def _start(self, stack: Stack) -> dict[str, str]:
         if end_orphans(self._folder.run, self._folder.mark):
             self.say("Ended what an earlier stack had left running.")
+        shutil.rmtree(self._folder.temporary, ignore_errors=True)
+        self._folder.make()
         environment = await Startup(stack, self.say).run()
         self._supervision.announce(READY, environment)
         return environment
@@ -157,7 +183,7 @@ The stack is up.
 
 From another shell:
   . {folder}/env
-  {os.path.relpath(stack.postgres.binaries.program("psql"))} "$SLUICEWAY_DATABASE_URL"
+  {self._psql} "$SLUICEWAY_DATABASE_URL"
   .venv/bin/python -m prefect deployment run daily_etl_pipeline/daily
 
 Ctrl-C here or `make down` there stops it."""

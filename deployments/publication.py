@@ -1,4 +1,4 @@
-"""`python -m deployments.publication`: pools and deployments, on a server that may still be starting.
+"""`python -m deployments.publication`: work pools and deployments, once the server answers.
 
 One process does both, because importing Prefect is most of the time either takes.
 """

@@ -11,13 +11,13 @@ from time import monotonic
 from infra.local.folder import write_privately
 from infra.local.ports import LOOPBACK
 from infra.local.prefect_server import api_url, wait_for_answer, wait_until_healthy
-from infra.local.process import Child
+from infra.local.process import Child, wait_until
 from infra.local.stack import DATABASE, Stack
 from infra.postgres.apply import LOADER, READER
+from schemas.errors import TerminalError
 
 POOL = "batch"
 ANSWER_DEADLINE_SECONDS = 120.0
-POLL_SECONDS = 0.1
 
 Say = Callable[[str], None]
 
@@ -60,9 +60,7 @@ class Startup:
         stack.start(
             "sample-api", [sys.executable, "-m", "infra.sample.api", "--port", str(port)], {}
         )
-        loader_url = stack.postgres.url(
-            DATABASE, user=LOADER, password=stack.folder.secret(LOADER)
-        )
+        loader_url = stack.postgres.url(DATABASE, user=LOADER, password=stack.folder.secret(LOADER))
         return {
             "SLUICEWAY_DATABASE_URL": loader_url,
             "SLUICEWAY_OWNER_DATABASE_URL": stack.owner_url,
@@ -89,8 +87,13 @@ class Startup:
         pool = f"{api_url(stack.prefect_port)}/work_pools/{POOL}"
         await wait_for_answer(pool, publication, ANSWER_DEADLINE_SECONDS)
         stack.start_worker(POOL, environment)
-        while publication.is_running:
-            await asyncio.sleep(POLL_SECONDS)
+        if not await asyncio.to_thread(
+            wait_until, lambda: not publication.is_running, ANSWER_DEADLINE_SECONDS
+        ):
+            raise TerminalError(
+                f"The deployments were not made within {ANSWER_DEADLINE_SECONDS:.0f} s; see "
+                f"{publication.launch.log}."
+            )
         if publication.exit_code:
             raise publication.explain_end()
         stack.dismiss(publication)

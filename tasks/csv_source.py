@@ -82,6 +82,10 @@ class SourceFile:
             )
             raise RefusedError(message) from error
 
+    def read_all(self) -> bytes:
+        """Return every byte that is left."""
+        return b"".join(iter(lambda: self.read(1 << 22), b""))
+
     def finish(self) -> None:
         """Leave every byte hashed and the file proven unchanged; raises TransientError if not."""
         while self._raw.read(1 << 20):

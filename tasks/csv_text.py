@@ -1,7 +1,10 @@
 """The text of a CSV file as UTF-8 bytes, whatever it was written in; every byte is verified."""
 
 import codecs
+import re
 from collections.abc import Callable
+
+import numpy as np
 
 from schemas.errors import RefusedError
 from tasks.csv_signature import describe_binary
@@ -18,6 +21,11 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+LF, CR, MAX_ASCII = 10, 13, 127
+ANY_UTF8 = re.compile(rb"[\xc2-\xf4][\x80-\xbf]")
+"""How every character of UTF-8 beyond ASCII begins."""
+DEFINED = bytes(set(range(256)) - {0x81, 0x8D, 0x8F, 0x90, 0x9D})
+"""The bytes that are characters in Windows-1252."""
 NUL_SHARE = 0.25
 """Western text in UTF-16 has a NUL in nearly every unit, other scripts at least in digits,
 separators and line ends."""
@@ -137,6 +145,13 @@ class DecodedText:
         return text
 
     def _mend(self, text: bytes) -> bytes:
+        if not ANY_UTF8.search(text) and not text.translate(None, DEFINED):
+            # No byte beyond ASCII is UTF-8: every line that has one is Windows-1252.
+            view = np.frombuffer(text, dtype=np.uint8)
+            ends = np.flatnonzero((view == LF) | (view == CR))
+            lines = np.searchsorted(ends, np.flatnonzero(view > MAX_ASCII))
+            self.lines_in_windows_1252 += int(np.count_nonzero(np.diff(lines, prepend=-1)))
+            return text.decode("cp1252").encode()
         mended = bytearray()
         for line in text.splitlines(keepends=True):
             try:

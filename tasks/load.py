@@ -44,8 +44,11 @@ class Outcome(StrEnum):
 
     LOADED = "LOADED"
     UNCHANGED = "UNCHANGED"
+    """It was loaded before just as it is, and left alone."""
     REFUSED = "REFUSED"
-    FAILED = "FAILED"
+    """It does not fit its contract, or could not be read or written to the end."""
+    UNREACHABLE = "UNREACHABLE"
+    """An API that is down: a warning, not a failure."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -14,7 +14,7 @@ import psutil
 from infra.local.binaries import Binaries
 from infra.local.environment import inherit_environment
 from infra.local.folder import PRIVATE_FOLDER, write_privately
-from infra.local.identity import Identity, choose_identity
+from infra.local.identity import Identity
 from infra.local.process import wait_until
 from schemas.errors import TerminalError
 
@@ -32,7 +32,7 @@ class Cluster:
 
     folder: Path
     binaries: Binaries
-    identity: Identity = field(default_factory=choose_identity)
+    identity: Identity
 
     @property
     def password_file(self) -> Path:

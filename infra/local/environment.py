@@ -12,12 +12,28 @@ STACK_MARK = "SLUICEWAY_STACK"
 """Every process of a stack carries its folder under this name, so that none is ever overlooked."""
 
 INHERITED = frozenset(
-    """
-    HOME LANG LANGUAGE LOGNAME PATH SHELL TERM TMPDIR TZ USER
-    PYTHONDONTWRITEBYTECODE PYTHONUNBUFFERED
-    SSL_CERT_DIR SSL_CERT_FILE
-    HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy
-    """.split()
+    {
+        "HOME",
+        "LANG",
+        "LANGUAGE",
+        "LOGNAME",
+        "PATH",
+        "SHELL",
+        "TERM",
+        "TMPDIR",
+        "TZ",
+        "USER",
+        "PYTHONDONTWRITEBYTECODE",
+        "PYTHONUNBUFFERED",
+        "SSL_CERT_DIR",
+        "SSL_CERT_FILE",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+    }
 )
 INHERITED_PREFIXES = ("LC_", "SLUICEWAY_")
 

@@ -51,6 +51,11 @@ class StateFolder:
         return self.root / "prefect"
 
     @property
+    def temporary(self) -> Path:
+        """Temporary files of the stack's processes."""
+        return self.root / "tmp"
+
+    @property
     def lock(self) -> Path:
         """Held by the one process that supervises a stack here."""
         return self.root / "lock"
@@ -67,7 +72,14 @@ class StateFolder:
 
     def make(self) -> None:
         """Create the folder and those below it that the stack's processes expect."""
-        for folder in (self.root, self.data.parent, self.logs, self.run, self.prefect):
+        for folder in (
+            self.root,
+            self.data.parent,
+            self.logs,
+            self.run,
+            self.prefect,
+            self.temporary,
+        ):
             folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
 
     def secret(self, name: str) -> str:
@@ -75,7 +87,7 @@ class StateFolder:
         return self._keep(name, secrets.token_urlsafe(24))
 
     def fernet_key(self, name: str) -> str:
-        """Return a key of 32 bytes in the form that Fernet takes, the same for the folder's life."""
+        """Return a key in the form that Fernet takes, the same for as long as the folder lives."""
         return self._keep(name, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
 
     def _keep(self, name: str, fresh: str) -> str:
@@ -86,7 +98,7 @@ class StateFolder:
         return path.read_text(encoding="utf-8")
 
     def port(self, name: str) -> int:
-        """Return a free port, the one of last time where it can be had: addresses stay the same."""
+        """Return a free port, last time's where it can be had, so that addresses stay the same."""
         path = self.root / "ports.json"
         known: dict[str, Any] = read_json(path)
         known[name] = choose_port(known.get(name))

@@ -92,7 +92,7 @@ def run_pip() -> Iterator[str]:
 
 
 def compile_packages() -> None:
-    """Leave bytecode beside every module: where Python may write none, imports take twice as long."""
+    """Leave bytecode beside every module; without it, imports take twice as long."""
     # Some packages carry templates that are no valid Python; they are never imported.
     subprocess.run(  # noqa: S603 - this environment's own Python
         [

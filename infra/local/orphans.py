@@ -1,6 +1,7 @@
 """What an earlier stack left running because its supervisor was killed: found, and ended."""
 
 import signal
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -43,7 +44,7 @@ def end_orphans(record_folder: Path, mark: str) -> int:
     kin |= {each.pid: each for each in find_marked(mark)}
     # PostgreSQL's own processes end with their postmaster; told to end singly, they report a crash.
     for process, number in recorded:
-        end(lambda process=process: _running([process]), DEADLINE_SECONDS, number)
+        end(partial(_running, [process]), DEADLINE_SECONDS, number)
     end(lambda: _running([*kin.values(), *find_marked(mark)]), DEADLINE_SECONDS)
     for path in record_folder.glob("*.json"):
         path.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 from urllib.parse import quote as escape
 
 import psutil
@@ -13,6 +14,7 @@ import psutil
 from infra.local.binaries import find_binaries
 from infra.local.cluster import SUPERUSER, Cluster
 from infra.local.environment import inherit_environment
+from infra.local.identity import Identity, choose_identity
 from infra.local.ports import LOOPBACK, choose_port
 from infra.local.process import Child, Launch, wait_until
 from infra.postgres.identifiers import quote
@@ -48,6 +50,7 @@ class Postgres:
         log: Path | None = None,
         record_folder: Path | None = None,
         mark: str = "",
+        identity: Identity | None = None,
     ) -> None:
         """Describe the server; nothing is started yet.
 
@@ -56,7 +59,7 @@ class Postgres:
         port: by default one that is free, kept from the first start on.
         """
         self.binaries = find_binaries(bin_folder)
-        self.cluster = Cluster(data_folder, self.binaries)
+        self.cluster = Cluster(data_folder, self.binaries, identity or choose_identity())
         self.settings = {**SETTINGS, **(settings or {})}
         if self.binaries.has_lz4:
             self.settings.setdefault("wal_compression", "lz4")
@@ -68,7 +71,7 @@ class Postgres:
         self._mark = mark or str(data_folder)
         self._child: Child | None = None
 
-    def __enter__(self) -> "Postgres":
+    def __enter__(self) -> Self:
         """Start it."""
         self.start()
         return self
@@ -164,7 +167,7 @@ class Postgres:
         )
 
     def wait_until_ready(self, deadline_seconds: float = START_DEADLINE_SECONDS) -> None:
-        """Return once it takes connections; raises TerminalError where it ends or takes too long."""
+        """Return once it takes connections; raises TerminalError where it ends or is too slow."""
         child = self.child  # stop() may take it away while we wait in another thread
         came = wait_until(
             lambda: self.cluster.is_served_by(child.pid) or not child.is_running, deadline_seconds
@@ -200,7 +203,7 @@ class Postgres:
         self.start()
 
     def url(self, database: str, *, user: str = SUPERUSER, password: str | None = None) -> str:
-        """Return a database's address; the superuser's password is known, others have to be given."""
+        """Return a database's address; only the superuser's password is known here."""
         if password is None:
             password = self.cluster.superuser_password if user == SUPERUSER else ""
         login = f"{escape(user, safe='')}:{escape(password, safe='')}"

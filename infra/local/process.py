@@ -38,8 +38,6 @@ class Launch:
     group_id: int | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     """Asks the process to end; it is also sent when the process that started it dies."""
-    stops_session: bool = True
-    """Whether the process's descendants are asked to end together with it."""
 
 
 class Child:
@@ -96,12 +94,7 @@ class Child:
 
     def stop(self, deadline_seconds: float = 10.0) -> None:
         """Leave none of its session: asked first, killed after the deadline."""
-        if self.launch.stops_session:
-            end(self.session, deadline_seconds, self.launch.stop_signal)
-        else:
-            self.send_signal(self.launch.stop_signal)
-            wait_until(lambda: not self.is_running, deadline_seconds)
-            end(self.session, 0)
+        end(self.session, deadline_seconds, self.launch.stop_signal)
         self._popen.wait()
         self.forget()
 

@@ -81,7 +81,13 @@ class Stack:
             Launch(
                 name=name,
                 command=command,
-                environment={**inherit_environment(self.folder.mark), **environment},
+                environment={
+                    **inherit_environment(self.folder.mark),
+                    # Prefect's runners share one folder of a fixed name there, and a machine's
+                    # users would get into each other's way.
+                    "TMPDIR": str(self.folder.temporary),
+                    **environment,
+                },
                 log=self.folder.logs / f"{name}.log",
                 record_folder=self.folder.run,
                 working_folder=self.checkout,

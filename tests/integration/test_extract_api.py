@@ -18,7 +18,8 @@ from aiohttp.test_utils import TestServer
 from infra.endpoints import Endpoint
 from infra.http import LONGEST_RETRY_AFTER_SECONDS, Clock, open_session
 from schemas.errors import RefusedError, TerminalError, TransientError
-from tasks.extract_api import Fetched, fetch_endpoint, flatten_records
+from tasks.extract_api import Fetched, fetch_endpoint
+from tasks.json_records import flatten_records
 
 MARKER = "s3cr3t-marker-value"
 NOON = dt.datetime(2024, 5, 1, 12, 0, tzinfo=dt.UTC)

@@ -201,6 +201,21 @@ def test_lines_that_are_not_utf8_are_windows_1252_and_counted(tmp_path: Path) ->
     assert file.notes == ["2 lines were not UTF-8 and read as Windows-1252"]
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("extra", ["", "3,Ã©"])
+def test_a_file_in_windows_1252_throughout_is_read_and_its_lines_counted(
+    tmp_path: Path, line_end: str, extra: str
+) -> None:
+    lines = ["id,straße", "1,Zoë naïve", "2,plain", "4,€"]
+    text = line_end.join([*lines, extra] if extra else lines)
+    file, blocks = read(write(tmp_path, text.encode("cp1252")))
+    assert file.header == ("id", "straße")
+    assert rows_of(blocks)[:3] == [("1", "Zoë naïve"), ("2", "plain"), ("4", "€")]
+    # What is valid UTF-8 on a line of its own is taken for that.
+    assert rows_of(blocks)[3:] == ([("3", "é")] if extra else [])
+    assert file.notes == ["3 lines were not UTF-8 and read as Windows-1252"]
+
+
 @pytest.mark.parametrize("block_bytes", [5, 1 << 20])
 def test_bytes_that_are_no_text_at_all_break_their_row(tmp_path: Path, block_bytes: int) -> None:
     path = write(tmp_path, b'id,name\n1,x\n2,\xe9\x81\n3,"y\n\x9d"\n4,z\n')

@@ -164,3 +164,27 @@ def test_a_file_of_many_blocks_is_read_whole_in_every_encoding(
     for block_bytes in (601, HUGE):
         seen, _ = read_all(path, block_bytes)
         assert [(list(one.cells), one.line) for one in seen] == expected
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_stray_quotes_far_apart_change_nothing_else_wherever_blocks_are_cut(
+    tmp_path: Path, line_end: str
+) -> None:
+    lines = ["x,y"]
+    for number in range(6000):
+        odd = {0: '5" pipe', 500: '"open', 501: '"a "b" c"', 502: f'"two{line_end}lines"'}
+        lines.append(f"{number},{odd.get(number % 1000, 'plain')}")
+        if number % 300 == 0:
+            lines.append("")
+    path = tmp_path / "t.csv"
+    path.write_bytes(line_end.join(lines).encode())
+    whole, _ = read_all(path, HUGE)
+    assert len(whole) == 6000
+    assert [one.cells[0] for one in whole if one.cells] == [
+        str(number) for number in range(6000) if number % 1000 not in {500, 501}
+    ]
+    assert [one.reason for one in whole if one.reason] == ["unterminated_quote", "stray_quote"] * 6
+    text_lines = line_end.join(lines).split(line_end)
+    assert all(text_lines[one.line - 1] == one.raw.split(line_end)[0] for one in whole)
+    for block_bytes in (997, 20_000):
+        assert read_all(path, block_bytes)[0] == whole

@@ -1,0 +1,1 @@
+"""The pipelines: each a flow that composes tasks, readable on one screen."""

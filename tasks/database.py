@@ -1,0 +1,45 @@
+"""Where the database is: from the settings, or from a Prefect block of prefect-sqlalchemy."""
+
+from prefect_sqlalchemy import AsyncSqlAlchemyConnector
+
+from infra.postgres.connection import Pool
+from infra.settings import Settings
+from schemas.errors import SettingError
+
+
+async def find_database_url(settings: Settings) -> str:
+    """Return the loader's address; raises SettingError when neither source names one."""
+    if settings.database_block:
+        return await _from_block(settings.database_block)
+    url = settings.database_url.get_secret_value()
+    if not url:
+        raise SettingError(
+            "No database is named: set SLUICEWAY_DATABASE_URL, or SLUICEWAY_DATABASE_BLOCK to a "
+            "Prefect block of the type AsyncSqlAlchemyConnector."
+        )
+    return url
+
+
+async def open_pool(settings: Settings) -> Pool:
+    """Return the process's pool, not yet opened."""
+    return Pool(
+        await find_database_url(settings),
+        size=settings.pool_size,
+        wait_seconds=settings.connect_timeout_seconds,
+    )
+
+
+async def _from_block(name: str) -> str:
+    try:
+        block = await AsyncSqlAlchemyConnector.aload(name)
+    except ValueError as error:
+        raise SettingError(
+            f"SLUICEWAY_DATABASE_BLOCK names '{name}', which Prefect does not have: create the "
+            "block with `python -m deployments.blocks`, or name another."
+        ) from error
+    url = block._rendered_url  # noqa: SLF001 - the one place that has host, user and password together
+    if not url.drivername.startswith("postgresql"):
+        raise SettingError(
+            f"The Prefect block '{name}' is of {url.drivername}: take one of PostgreSQL."
+        )
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)

@@ -1,0 +1,112 @@
+"""Loads one file of the raw folder, unless it was loaded before just as it is."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from infra.postgres.connection import TRANSIENT, Pool
+from schemas.errors import RefusedError, TransientError
+from tasks.csv_source import SourceFile
+from tasks.discover_files import Found
+from tasks.extract_csv import CsvFile
+from tasks.extract_frame import read_frame_file
+from tasks.load import Order, Outcome, Progress, Report, load_source
+from tasks.manifest import Entry, Loaded, find_loaded, note_untouched
+from tasks.source import RowSource
+
+
+async def load_found(
+    pool: Pool,
+    found: Found,
+    order: Order,
+    *,
+    force: bool = False,
+    on_progress: Progress | None = None,
+) -> Report:
+    """Leave the file's rows in the database once, and what became of the file in the manifest.
+
+    A file whose bytes and contract are those of its last load is left alone, unless `force`.
+    Raises what load_source raises; a refused file stands in the manifest with the reason.
+    """
+
+    async def load() -> Report:
+        before = await _find_loaded(pool, order.path)
+        if before is not None and not force and await asyncio.to_thread(_is_same, before, found):
+            return await _leave_alone(pool, order, before)
+        source = await asyncio.to_thread(open_source, found)
+        report = await load_source(pool, source, order, on_progress=on_progress)
+        return replace(report, notes=(*report.notes, *_changes(before, order, force=force)))
+
+    return await noting_refusal(pool, order, load)
+
+
+async def noting_refusal(pool: Pool, order: Order, load: Callable[[], Awaitable[Report]]) -> Report:
+    """Run a load; if it is refused, the manifest says so before the error goes on."""
+    try:
+        return await load()
+    except RefusedError as error:
+        async with pool.acquire() as connection:
+            refused = replace(_entry(order), load_id=uuid.uuid4())
+            await note_untouched(connection, refused, Outcome.REFUSED, str(error), None)
+        raise
+
+
+def open_source(found: Found) -> RowSource:
+    """Return a reader for the file; raises RefusedError when it cannot be read."""
+    if found.is_csv:
+        return CsvFile(found.path, known_columns=found.spec.names if found.spec else ())
+    return read_frame_file(found.path)
+
+
+async def _find_loaded(pool: Pool, path: str) -> Loaded | None:
+    try:
+        async with pool.acquire() as connection:
+            return await find_loaded(connection, path)
+    except TRANSIENT as error:
+        raise TransientError(
+            f"PostgreSQL went away before {path} was loaded ({error}): try again."
+        ) from error
+
+
+def _is_same(before: Loaded, found: Found) -> bool:
+    contract = found.spec.contract_version if found.spec else None
+    if before.contract_version != contract:
+        return False
+    file = SourceFile(found.path)
+    try:
+        if file.size_bytes != before.size_bytes:
+            return False
+        file.finish()
+        return file.sha256 == before.sha256
+    finally:
+        file.close()
+
+
+async def _leave_alone(pool: Pool, order: Order, before: Loaded) -> Report:
+    message = f"unchanged since it was loaded on {before.recorded_at:%Y-%m-%d %H:%M} UTC"
+    async with pool.acquire() as connection:
+        await note_untouched(
+            connection, _entry(order), Outcome.UNCHANGED, message, before.size_bytes
+        )
+    return Report(order.path, order.table, Outcome.UNCHANGED, message=message)
+
+
+def _changes(before: Loaded | None, order: Order, *, force: bool) -> list[str]:
+    if before is None or force:
+        return []
+    when = f"{before.recorded_at:%Y-%m-%d %H:%M} UTC"
+    contract = order.spec.contract_version if order.spec else None
+    if before.contract_version != contract:
+        return [f"loaded again: its contract changed since {when}"]
+    return [f"loaded again: its content changed under the same name since {when}"]
+
+
+def _entry(order: Order) -> Entry:
+    return Entry(
+        execution_id=order.execution_id,
+        load_id=order.load_id,
+        path=order.path,
+        table=order.table,
+        contract_version=order.spec.contract_version if order.spec else None,
+    )

@@ -1,0 +1,146 @@
+"""Run history: a row in metadata.pipeline_executions from the first instant, true at the end."""
+
+import asyncio
+import json
+import os
+import socket
+import traceback
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from infra.postgres.connection import TRANSIENT, Connection, Pool
+
+_LOCK_BASE = 0x51C4 << 48
+"""A run holds this advisory lock plus its id while it lives; whoever gets it, the run is dead."""
+
+
+@dataclass(slots=True)
+class Execution:
+    """One run of a pipeline while it is under way."""
+
+    id: int
+    pipeline_name: str
+    records_processed: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def record_execution(
+    pool: Pool,
+    pipeline_name: str,
+    *,
+    flow_run_id: uuid.UUID | None = None,
+    parameters: dict[str, object] | None = None,
+) -> AsyncIterator[Execution]:
+    """Yield a run that is RUNNING; it ends as SUCCESS, or as FAILED with the error that left.
+
+    First, runs of this pipeline whose process is gone are marked FAILED. A run is alive while
+    its own connection holds an advisory lock: PostgreSQL releases it when the process dies,
+    however it does, and on whatever host.
+    """
+    async with pool.acquire() as connection:
+        execution = await _start(connection, pipeline_name, flow_run_id, parameters or {})
+        await mark_dead_runs(connection, pipeline_name, but=execution.id)
+        try:
+            yield execution
+        except BaseException as error:
+            # A cancelled run too must not stay RUNNING: its end is written before it goes.
+            await asyncio.shield(_end(pool, connection, execution, error))
+            raise
+        await _end(pool, connection, execution, None)
+
+
+async def mark_dead_runs(connection: Connection, pipeline_name: str, *, but: int) -> list[int]:
+    """Mark the pipeline's RUNNING rows that nobody lives behind as FAILED; returns their ids."""
+    running = await connection.fetch(
+        "SELECT id FROM metadata.pipeline_executions"
+        " WHERE pipeline_name = $1 AND status = 'RUNNING' AND id <> $2",
+        pipeline_name,
+        but,
+    )
+    dead = []
+    for row in running:
+        lock = _LOCK_BASE + row["id"]
+        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", lock):
+            continue
+        marked = await connection.fetchval(
+            """
+            UPDATE metadata.pipeline_executions
+            SET status = 'FAILED', end_time = clock_timestamp(),
+                error_message = 'The run was killed: its process ended without a word. What it '
+                    'had committed is there, and the next run does the rest.'
+            WHERE id = $1 AND status = 'RUNNING' RETURNING id
+            """,
+            row["id"],
+        )
+        await connection.execute("SELECT pg_advisory_unlock($1)", lock)
+        if marked is not None:
+            dead.append(marked)
+    return dead
+
+
+async def _start(
+    connection: Connection,
+    pipeline_name: str,
+    flow_run_id: uuid.UUID | None,
+    parameters: dict[str, object],
+) -> Execution:
+    # The lock is taken in the statement that makes the row: nobody sees the one without the other.
+    execution_id = await connection.fetchval(
+        """
+        WITH started AS (
+            INSERT INTO metadata.pipeline_executions
+                (pipeline_name, flow_run_id, parameters, host, process_id)
+            VALUES ($1, $2, $3, $4, $5) RETURNING id
+        )
+        SELECT id FROM started, LATERAL (SELECT pg_advisory_lock($6 + started.id)) AS held
+        """,
+        pipeline_name,
+        flow_run_id,
+        json.dumps(parameters, default=str),
+        socket.gethostname(),
+        os.getpid(),
+        _LOCK_BASE,
+    )
+    return Execution(execution_id, pipeline_name)
+
+
+async def _end(
+    pool: Pool, connection: Connection, execution: Execution, error: BaseException | None
+) -> None:
+    try:
+        await _write_end(connection, execution, error)
+    except TRANSIENT:
+        # The run's own connection broke meanwhile, as when PostgreSQL was restarted.
+        async with pool.acquire() as another:
+            await _write_end(another, execution, error)
+    else:
+        await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK_BASE + execution.id)
+
+
+async def _write_end(
+    connection: Connection, execution: Execution, error: BaseException | None
+) -> None:
+    await connection.execute(
+        """
+        UPDATE metadata.pipeline_executions
+        SET status = $2, end_time = clock_timestamp(), records_processed = $3, warnings = $4,
+            error_message = $5, error_traceback = $6
+        WHERE id = $1
+        """,
+        execution.id,
+        "SUCCESS" if error is None else "FAILED",
+        execution.records_processed,
+        execution.warnings,
+        None if error is None else describe(error),
+        None if error is None else "".join(traceback.format_exception(error)),
+    )
+
+
+def describe(error: BaseException) -> str:
+    """Return the error as one line for a person."""
+    if isinstance(error, asyncio.CancelledError):
+        return "The run was cancelled."
+    return str(error) or type(error).__name__

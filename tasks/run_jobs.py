@@ -1,0 +1,108 @@
+"""Runs the jobs of one pipeline run: a report for each, whatever becomes of it."""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from infra.endpoints import Endpoint
+from infra.postgres.connection import Pool
+from schemas.errors import LedgerError, SluicewayError
+from tasks.discover_files import Found
+from tasks.load import Order, Outcome, Report
+from tasks.order_waves import Job, order_waves
+from tasks.progress import ByteProgress
+from tasks.record import Execution
+from tasks.steps import fetch_endpoint, load_answer, load_file
+
+
+class JobRunner:
+    """Loads what it is given on behalf of one run, a limited number of sources at a time."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        run: Execution,
+        progress: ByteProgress,
+        log: structlog.stdlib.BoundLogger,
+        *,
+        force: bool,
+        concurrent: int,
+    ) -> None:
+        """Take what all of the run's loads share."""
+        self._pool = pool
+        self._run = run
+        self._progress = progress
+        self._log = log.bind(run=run.id)
+        self._force = force
+        self._slots = asyncio.Semaphore(concurrent)
+
+    async def run_all(self, jobs: Sequence[Job]) -> list[Report]:
+        """Load dimensions first, then the rest; returns a report a job, in the order they ended."""
+        reports: list[Report] = []
+        for wave in order_waves(jobs):
+            await asyncio.gather(*(self._run_queue(queue, reports) for queue in wave))
+        return reports
+
+    async def _run_queue(self, queue: Sequence[Job], reports: list[Report]) -> None:
+        for job in queue:
+            async with self._slots:
+                report = await self._run_job(job)
+            reports.append(report)
+            self._tell(job, report)
+
+    async def _run_job(self, job: Job) -> Report:
+        try:
+            if isinstance(job.origin, Found):
+                return await self._load_file(job, job.origin)
+            return await self._load_endpoint(job, job.origin)
+        except LedgerError:
+            # Counts that do not add up are a fault of the platform: nothing after it is trusted.
+            raise
+        except SluicewayError as error:
+            path = str(job.origin.path) if isinstance(job.origin, Found) else job.name
+            return Report(path, job.table, Outcome.REFUSED, message=str(error))
+
+    async def _load_file(self, job: Job, found: Found) -> Report:
+        order = Order(self._run.id, str(found.path), job.table, job.spec)
+        return await load_file(
+            self._pool,
+            found,
+            order,
+            force=self._force,
+            on_progress=self._progress.follow(found.path),
+        )
+
+    async def _load_endpoint(self, job: Job, endpoint: Endpoint) -> Report:
+        order = Order(self._run.id, endpoint.shown_url, job.table, job.spec)
+        try:
+            fetched = await fetch_endpoint(endpoint)
+        except SluicewayError as error:
+            return Report(order.path, job.table, Outcome.UNREACHABLE, message=str(error))
+        return await load_answer(self._pool, fetched, order, force=self._force)
+
+    def _tell(self, job: Job, report: Report) -> None:
+        ledger = report.ledger
+        log = self._log.bind(source=job.name, dataset=report.table)
+        match report.outcome:
+            case Outcome.LOADED:
+                log.info(
+                    "loaded",
+                    read=ledger.read,
+                    inserted=ledger.inserted,
+                    updated=ledger.updated,
+                    unchanged=ledger.unchanged,
+                    superseded=ledger.superseded,
+                    duplicates=ledger.duplicates,
+                    quarantined=ledger.quarantined,
+                )
+            case Outcome.UNCHANGED:
+                log.info("skipped", why=report.message)
+            case Outcome.UNREACHABLE:
+                self._run.warnings.append(report.message)
+                log.warning("the API gave nothing; the run goes on without it", why=report.message)
+            case Outcome.REFUSED:
+                log.error("not loaded", why=report.message)
+        for note in report.notes:
+            self._run.warnings.append(f"{job.name}: {note}")
+            log.warning(note)

@@ -1,0 +1,111 @@
+"""The Prefect tasks that flows are composed of: each a few lines around a plain function.
+
+A task is repeated only when its error says that the cause may pass. None keeps its result: a
+frame or a connection is nothing to be kept.
+"""
+
+from typing import Any
+
+import pandas as pd
+import polars as pl
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task, exponential_backoff
+
+from infra.endpoints import Endpoint
+from infra.http import open_session
+from infra.postgres.connection import Pool
+from schemas.dataset import Dataset
+from schemas.errors import TransientError
+from tasks.clean import Reject, Tally, bind, clean
+from tasks.discover_files import Found
+from tasks.extract_api import Fetched
+from tasks.extract_api import fetch_endpoint as fetch
+from tasks.extract_frame import from_frame
+from tasks.load import Order, Progress, Report, load_source
+from tasks.load_endpoint import load_fetched
+from tasks.load_file import load_found
+
+RETRIES = 3
+
+
+def can_pass(task_: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's signature
+    """Tell Prefect whether trying again can help: the error's type says so."""
+    return isinstance(state.data, TransientError)
+
+
+REPEATABLE: dict[str, Any] = {
+    "retries": RETRIES,
+    "retry_delay_seconds": exponential_backoff(backoff_factor=2),
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": can_pass,
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+}
+
+
+@task(task_run_name="load {found.path.name}", tags=["load"], **REPEATABLE)
+async def load_file(
+    pool: Pool,
+    found: Found,
+    order: Order,
+    *,
+    force: bool = False,
+    on_progress: Progress | None = None,
+) -> Report:
+    """Leave a file's rows in the database, once; a file that was loaded as it is stays alone."""
+    return await load_found(pool, found, order, force=force, on_progress=on_progress)
+
+
+@task(task_run_name="fetch {endpoint.dataset}", tags=["extract"], **REPEATABLE)
+async def fetch_endpoint(endpoint: Endpoint) -> Fetched:
+    """Return every record that the endpoint has now."""
+    async with open_session() as session:
+        return await fetch(session, endpoint)
+
+
+@task(task_run_name="load {order.table} from its API", tags=["load"], **REPEATABLE)
+async def load_answer(pool: Pool, fetched: Fetched, order: Order, *, force: bool = False) -> Report:
+    """Leave an endpoint's records in the database, once."""
+    return await load_fetched(pool, fetched, order, force=force)
+
+
+@task(task_run_name="validate {dataset.__name__}", tags=["validate"], cache_policy=NO_CACHE)
+def validate_frame(
+    frame: pd.DataFrame | pl.DataFrame, dataset: type[Dataset]
+) -> tuple[pl.DataFrame, list[Reject]]:
+    """Return the rows that keep the contract, typed, and a reject for each of the others."""
+    source = from_frame(frame)
+    binding = bind(source.header, dataset.spec, "The frame")
+    tally = Tally()
+    parts = [
+        clean(
+            block.cells,
+            block.lines,
+            block.raw_text,
+            spec=dataset.spec,
+            binding=binding,
+            tally=tally,
+        )
+        for block in source
+    ]
+    accepted = pl.concat([frame for frame, _ in parts]) if parts else pl.DataFrame()
+    return accepted, [reject for _, rejects in parts for reject in rejects]
+
+
+@task(task_run_name="load a frame of {dataset.__name__}", tags=["load"], **REPEATABLE)
+async def load_frame(
+    pool: Pool,
+    frame: pd.DataFrame | pl.DataFrame,
+    dataset: type[Dataset],
+    *,
+    execution_id: int,
+    name: str = "frame",
+) -> Report:
+    """Leave a frame's rows in the database, by the same path that files take.
+
+    name: what the manifest and the quarantine call the frame.
+    """
+    order = Order(execution_id, name, dataset.spec.table, dataset.spec)
+    return await load_source(pool, from_frame(frame), order)
