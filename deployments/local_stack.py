@@ -6,11 +6,11 @@ import os
 import shlex
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from rich.console import Console
 
-from deployments.startup import Startup
 from deployments.supervision import (
     INTERRUPTED,
     READY,
@@ -22,8 +22,10 @@ from infra.local.binaries import find_binaries
 from infra.local.folder import StateFolder
 from infra.local.orphans import end_orphans
 from infra.local.process import wait_until
-from infra.local.stack import Stack
 from schemas.errors import TerminalError
+
+if TYPE_CHECKING:
+    from infra.local.stack import Stack
 
 DOWN_DEADLINE_SECONDS = 90.0
 WATCH_SECONDS = 1.0
@@ -117,7 +119,7 @@ class LocalStack:
             self.say("No longer following the run; it goes on in the stack that is up.")
             return INTERRUPTED
 
-    async def _demonstrate(self, environment: dict[str, str], stack: Stack | None) -> int:
+    async def _demonstrate(self, environment: dict[str, str], stack: "Stack | None") -> int:
         from deployments.demo import run_deployment  # noqa: PLC0415 - it imports Prefect
         from deployments.summary import find_shortfalls, print_report, read_report  # noqa: PLC0415
 
@@ -136,7 +138,7 @@ class LocalStack:
         return 1 if shortfalls else 0
 
     def _point_at(
-        self, environment: dict[str, str], flow_run_id: UUID, stack: Stack | None
+        self, environment: dict[str, str], flow_run_id: UUID, stack: "Stack | None"
     ) -> None:
         folder = os.path.relpath(self._folder.root)
         ui = environment["PREFECT_API_URL"].removesuffix("/api")
@@ -150,16 +152,18 @@ class LocalStack:
     def _psql(self) -> str:
         return shlex.quote(os.path.relpath(find_binaries().program("psql")))
 
-    async def _start(self, stack: Stack) -> dict[str, str]:
+    async def _start(self, stack: "Stack") -> dict[str, str]:
         if end_orphans(self._folder.run, self._folder.mark):
             self.say("Ended what an earlier stack had left running.")
         shutil.rmtree(self._folder.temporary, ignore_errors=True)
         self._folder.make()
+        from deployments.startup import Startup  # noqa: PLC0415 - for the same reason
+
         environment = await Startup(stack, self.say).run()
         self._supervision.announce(READY, environment)
         return environment
 
-    def _stop(self, stack: Stack) -> None:
+    def _stop(self, stack: "Stack") -> None:
         stack.stop()
         self._supervision.release()
         self.say("Stopped.")
@@ -168,10 +172,13 @@ class LocalStack:
         self.say("Interrupted before it was done.")
         return INTERRUPTED
 
-    def _make_stack(self) -> Stack:
+    def _make_stack(self) -> "Stack":
+        # `down` needs none of what this imports, and is the quicker for it.
+        from infra.local.stack import Stack  # noqa: PLC0415
+
         return Stack(self._folder, self._checkout)
 
-    def _explain(self, stack: Stack, environment: dict[str, str]) -> None:
+    def _explain(self, stack: "Stack", environment: dict[str, str]) -> None:
         folder = os.path.relpath(self._folder.root)
         self.say(
             f"""

@@ -47,6 +47,7 @@ class Startup:
             group.create_task(self._bootstrap())
             group.create_task(self._watch_server(server))
             group.create_task(self._deploy(publication, environment))
+        stack.is_complete = True
         write_privately(stack.folder.environment_file, render_environment(environment))
         return environment
 

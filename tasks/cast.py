@@ -5,7 +5,9 @@ for what real exports hold: blanks around, thousands separators, `3.0` for an in
 date formats, words for "nothing here".
 """
 
+import datetime as dt
 import re
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 
 import polars as pl
@@ -18,12 +20,31 @@ NOTHING = frozenset({"", "null", "none", "nan", "na", "n/a", r"\n"})
 TRUE = ("true", "t", "yes", "y", "1", "on")
 FALSE = ("false", "f", "no", "n", "0", "off")
 
-_ENGLISH = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
-_CONTINENTAL = re.compile(r"[+-]?\d{1,3}(\.\d{3})+,\d*")
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
-_SPACED = re.compile(r"[+-]?\d{1,3}([ '’\u00a0\u202f]\d{3})+([.,]\d*)?")
-_WHOLE = re.compile(r"([+-]?\d+)\.0*")
-_MIDNIGHT = re.compile(r"[T ]00:00(:00(\.0+)?)?(Z|\+00:00)?$")
+FIRST_DAY = dt.date(1000, 1, 1)
+"""Earlier years are years of two digits that a format for four has swallowed."""
+LAST_DAY = dt.date(9999, 12, 31)
+"""Python's last; PostgreSQL and Polars go further, and no real date does."""
+
+_EPOCH = dt.date(1970, 1, 1)
+_DAY_MICROSECONDS = 86_400_000_000
+
+# No group of thousands begins with a zero: `0,123` is a fraction.
+_ENGLISH = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?")
+_CONTINENTAL = re.compile(r"[+-]?[1-9][0-9]{0,2}((\.[0-9]{3})+,[0-9]*|(\.[0-9]{3}){2,})")
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
+_BLANKS = r"[ '\u2019\u00a0\u202f]"
+_SPACED = re.compile(rf"[+-]?[1-9][0-9]{{0,2}}({_BLANKS}[0-9]{{3}})+([.,][0-9]*)?")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+_WHOLE = re.compile(r"([+-]?[0-9]+)(\.0*)?")
+_COMMA_OR_THOUSAND = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
+_POINT_OR_THOUSAND = re.compile(r"[+-]?[1-9][0-9]{0,2}\.000")
+_MIDNIGHT = r"[T ]00:00(:00(\.0+)?)?(Z|\+00:00)?$"
+_WORDS = {
+    spelling: meaning
+    for words, meaning in ((TRUE, True), (FALSE, False))
+    for word in words
+    for spelling in (word, word.capitalize(), word.upper())
+}
 
 
 def cast(cells: pl.Series, column: Column) -> tuple[pl.Series, pl.Series | None]:
@@ -33,74 +54,47 @@ def cast(cells: pl.Series, column: Column) -> tuple[pl.Series, pl.Series | None]
     not in the mask.
     """
     if column.kind is Kind.TEXT:
-        values = cells.str.strip_chars()
-        return values.set(values == "", None), None
+        return _text(cells)
     values = _first_try(cells, column)
     failed = values.is_null() & cells.is_not_null()
     if column.kind is Kind.NUMBER:
         # `NaN` is a float to the parser and a missing value to whoever exported it.
         failed |= values.is_nan().fill_null(value=False)
+        # `-0` says the same as `0`, and would have another hash.
+        values = values.set(values == 0.0, 0.0)
     elif column.kind is Kind.DECIMAL:
         # The parser would round `1.005` without a word.
         failed |= cells.str.contains(rf"[eE]|\.\d{{{column.scale}}}\d*[1-9]").fill_null(value=False)
     if not failed.any():
         return values, None
     rows = failed.arg_true()
-    second = [_second_try(text, column) for text in cells.gather(rows).to_list()]
-    values = values.scatter(rows, pl.Series([value for value, _ in second], dtype=values.dtype))
-    wrong = [row for row, (_, is_wrong) in zip(rows.to_list(), second, strict=True) if is_wrong]
-    if not wrong:
+    again = cells.gather(rows).str.strip_chars()
+    second = _second_try(again, column)
+    wrong = second.is_null() & ~again.str.to_lowercase().is_in(list(NOTHING))
+    values = values.scatter(rows, second)
+    if not wrong.any():
         return values, None
     mask = pl.repeat(value=False, n=len(cells), dtype=pl.Boolean, eager=True)
-    return values, mask.scatter(wrong, values=True)
+    return values, mask.scatter(rows.filter(wrong), values=True)
 
 
-def _first_try(cells: pl.Series, column: Column) -> pl.Series:
-    match column.kind:
-        case Kind.DATE:
-            return cells.str.to_date(column.formats[0], strict=False)
-        case Kind.TIMESTAMP:
-            return _timestamps(cells, column.formats[0])
-        case Kind.BOOLEAN:
-            words = {word: True for word in TRUE} | {word: False for word in FALSE}
-            return cells.replace_strict(words, default=None, return_dtype=pl.Boolean)
-        case _:
-            return cells.cast(column.dtype, strict=False)
+def is_ambiguous(text: str, column: Column) -> bool:
+    """Return whether a number can be read in two ways, a thousand times apart, in this column.
 
-
-def _timestamps(cells: pl.Series, form: str) -> pl.Series:
-    if "z" in form or "%+" in form:
-        return cells.str.strptime(pl.Datetime("us", "UTC"), form, strict=False)
-    # A time without a zone is taken as UTC; a contract that knows better names a format with one.
-    return cells.str.strptime(pl.Datetime("us"), form, strict=False).dt.replace_time_zone("UTC")
-
-
-def _second_try(text: str, column: Column) -> tuple[object, bool]:
-    """Return one cell's value and whether it is none of the column's kind."""
+    `1,234` is one where three digits after the point are as likely as thousands; `1.000` is one
+    among integers. Such a cell is refused: no guess is right often enough.
+    """
     text = text.strip()
-    if text.lower() in NOTHING:
-        return None, False
-    value: object = None
-    match column.kind:
-        case Kind.INTEGER:
-            value = _integer(text)
-        case Kind.NUMBER:
-            value = _number(text)
-        case Kind.DECIMAL:
-            value = _decimal(text, column.scale)
-        case Kind.BOOLEAN:
-            value = {True: True, False: False}.get(text.lower() in TRUE)
-            value = value if text.lower() in TRUE + FALSE else None
-        case Kind.DATE | Kind.TIMESTAMP:
-            value = _moment(text, column)
-    return value, value is None
+    if column.kind is Kind.INTEGER:
+        return _POINT_OR_THOUSAND.fullmatch(text) is not None
+    three_places = column.kind is Kind.NUMBER or column.scale > 2  # noqa: PLR2004 - three, or more
+    return three_places and _COMMA_OR_THOUSAND.fullmatch(text) is not None
 
 
 def plain_number(text: str) -> str:
     """Return the number without its separators of thousands, with a point before its decimals."""
     if _SPACED.fullmatch(text):
-        text = re.sub(r"[ '’\u00a0\u202f]", "", text)
-        return text.replace(",", ".")
+        return re.sub(_BLANKS, "", text).replace(",", ".")
     if _ENGLISH.fullmatch(text):
         return text.replace(",", "")
     if _CONTINENTAL.fullmatch(text):
@@ -110,43 +104,96 @@ def plain_number(text: str) -> str:
     return text
 
 
+def _text(cells: pl.Series) -> tuple[pl.Series, pl.Series | None]:
+    values = cells.str.strip_chars()
+    values = values.set(values == "", None)
+    # PostgreSQL's text holds every character but this one.
+    wrong = values.str.contains("\0", literal=True).fill_null(value=False)
+    if not wrong.any():
+        return values, None
+    return values.set(wrong, None), wrong
+
+
+def _first_try(cells: pl.Series, column: Column) -> pl.Series:
+    match column.kind:
+        case Kind.DATE | Kind.TIMESTAMP:
+            return _moments(cells, column.kind, column.formats[0])
+        case Kind.BOOLEAN:
+            return cells.replace_strict(_WORDS, default=None, return_dtype=pl.Boolean)
+        case _:
+            return cells.cast(column.dtype, strict=False)
+
+
+def _second_try(texts: pl.Series, column: Column) -> pl.Series:
+    """Return the values of stripped cells; null is one that is missing or none of the kind."""
+    if column.kind in {Kind.DATE, Kind.TIMESTAMP}:
+        if column.kind is Kind.DATE:
+            texts = texts.str.replace(_MIDNIGHT, "")
+        values = pl.repeat(None, len(texts), dtype=column.dtype, eager=True)
+        for form in column.formats:
+            values = values.fill_null(_moments(texts, column.kind, form))
+        return values
+    parse = _parser(column)
+    # A column in another spelling repeats its values: each is looked at once.
+    known = {text: parse(text) for text in texts.unique().to_list()}
+    return pl.Series([known[text] for text in texts.to_list()], dtype=column.dtype)
+
+
+def _moments(texts: pl.Series, kind: Kind, form: str) -> pl.Series:
+    """Return the dates or the times in UTC that are written in this format; null for any other."""
+    if kind is Kind.DATE:
+        values, unit = texts.str.to_date(form, strict=False), 1
+    else:
+        zoned = "z" in form or "%+" in form
+        dtype = pl.Datetime("us", "UTC" if zoned else None)
+        values, unit = texts.str.strptime(dtype, form, strict=False), _DAY_MICROSECONDS
+        if not zoned:
+            # A contract that knows a time without a zone not to be UTC cannot be written yet.
+            values = values.dt.replace_time_zone("UTC")
+    first = (FIRST_DAY - _EPOCH).days * unit
+    end = ((LAST_DAY - _EPOCH).days + 1) * unit
+    # As integers: values beyond Python's calendar cannot be asked for.
+    counts = values.to_physical()
+    if len(counts) == counts.null_count() or (counts.min() >= first and counts.max() < end):  # type: ignore[operator] # integers, as it is not all null
+        return values
+    return values.set(~counts.is_between(first, end, closed="left"), None)
+
+
+def _parser(column: Column) -> Callable[[str], object]:
+    match column.kind:
+        case Kind.BOOLEAN:
+            return lambda text: _WORDS.get(text.lower())
+        case Kind.INTEGER:
+            return lambda text: None if is_ambiguous(text, column) else _integer(text)
+        case Kind.NUMBER:
+            return lambda text: None if is_ambiguous(text, column) else _number(text)
+        case _:
+            return lambda text: None if is_ambiguous(text, column) else _decimal(text, column.scale)
+
+
 def _integer(text: str) -> int | None:
-    plain = plain_number(text)
-    if whole := _WHOLE.fullmatch(plain):
-        plain = whole.group(1)
-    if not re.fullmatch(r"[+-]?[0-9]+", plain) or len(plain) > len(str(-(2**63))):
+    whole = _WHOLE.fullmatch(plain_number(text))
+    # The platform's integers end at 19 digits; Python refuses to read thousands of them.
+    if whole is None or len(whole.group(1).lstrip("+-0")) > len(str(2**63)):
         return None
-    value = int(plain)
+    value = int(whole.group(1))
     return value if -(2**63) <= value < 2**63 else None
 
 
 def _number(text: str) -> float | None:
-    return pl.Series([plain_number(text)]).cast(pl.Float64, strict=False).item()
+    plain = plain_number(text)
+    # `+ 0.0`: no negative zero.
+    return float(plain) + 0.0 if _NUMBER.fullmatch(plain) else None
 
 
 def _decimal(text: str, scale: int) -> Decimal | None:
     plain = plain_number(text)
-    if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", plain):
+    if not _NUMBER.fullmatch(plain):
         return None
+    exact = Decimal(plain)
     try:
-        exact = Decimal(plain)
         value = exact.quantize(Decimal(1).scaleb(-scale))
     except InvalidOperation:
         return None
     fits = value == exact and len(value.as_tuple().digits) <= DECIMAL_PRECISION
     return value if fits else None
-
-
-def _moment(text: str, column: Column) -> object:
-    if column.kind is Kind.DATE:
-        text = _MIDNIGHT.sub("", text)
-    one = pl.Series([text])
-    for form in column.formats:
-        found = (
-            one.str.to_date(form, strict=False)
-            if column.kind is Kind.DATE
-            else _timestamps(one, form)
-        )
-        if found.item() is not None:
-            return found.item()
-    return None

@@ -10,7 +10,7 @@ from infra.postgres.connection import Pool
 from schemas.errors import LedgerError, SluicewayError
 from tasks.discover_files import Found
 from tasks.load import Order, Outcome, Report
-from tasks.order_waves import Job, order_waves
+from tasks.jobs import Job, Queue, make_queues
 from tasks.progress import ByteProgress
 from tasks.record import Execution
 from tasks.steps import fetch_endpoint, load_answer, load_file
@@ -38,14 +38,24 @@ class JobRunner:
         self._slots = asyncio.Semaphore(concurrent)
 
     async def run_all(self, jobs: Sequence[Job]) -> list[Report]:
-        """Load dimensions first, then the rest; returns a report a job, in the order they ended."""
+        """Load dimensions before the facts that name their rows, and all else side by side.
+
+        Returns a report a job, in the order they ended.
+        """
         reports: list[Report] = []
-        for wave in order_waves(jobs):
-            await asyncio.gather(*(self._run_queue(queue, reports) for queue in wave))
+        running: dict[str, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as group:
+            for queue in make_queues(jobs):
+                before = [running[table] for table in queue.after]
+                running[queue.table] = group.create_task(self._run_queue(queue, before, reports))
         return reports
 
-    async def _run_queue(self, queue: Sequence[Job], reports: list[Report]) -> None:
-        for job in queue:
+    async def _run_queue(
+        self, queue: Queue, before: list[asyncio.Task[None]], reports: list[Report]
+    ) -> None:
+        if before:
+            await asyncio.wait(before)
+        for job in queue.jobs:
             async with self._slots:
                 report = await self._run_job(job)
             reports.append(report)

@@ -34,7 +34,9 @@ def find_marked(mark: str) -> list[psutil.Process]:
     ]
 
 
-def end_orphans(record_folder: Path, mark: str) -> int:
+def end_orphans(
+    record_folder: Path, mark: str, *, deadline_seconds: float = DEADLINE_SECONDS
+) -> int:
     """Leave no process of an earlier stack; return how many there were.
 
     Call it only while holding the stack's lock: it ends a living stack too.
@@ -44,8 +46,8 @@ def end_orphans(record_folder: Path, mark: str) -> int:
     kin |= {each.pid: each for each in find_marked(mark)}
     # PostgreSQL's own processes end with their postmaster; told to end singly, they report a crash.
     for process, number in recorded:
-        end(partial(_running, [process]), DEADLINE_SECONDS, number)
-    end(lambda: _running([*kin.values(), *find_marked(mark)]), DEADLINE_SECONDS)
+        end(partial(_running, [process]), deadline_seconds, number)
+    end(lambda: _running([*kin.values(), *find_marked(mark)]), deadline_seconds)
     for path in record_folder.glob("*.json"):
         path.unlink(missing_ok=True)
     return len(kin)

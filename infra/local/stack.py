@@ -20,6 +20,9 @@ DATABASE = "sluiceway"
 OWNER = "sluiceway_owner"
 PREFECT = "prefect"
 STOP_DEADLINE_SECONDS = 15.0
+ABANDON_DEADLINE_SECONDS = 2.0
+"""For a stack that never was complete: Prefect's server hears nothing while it migrates, and
+loses nothing when it is killed then."""
 
 
 class Stack:
@@ -36,6 +39,8 @@ class Stack:
             mark=folder.mark,
         )
         self.prefect_port = folder.port("prefect")
+        self.is_complete = False
+        """Whether all was started; an incomplete stack is stopped with less patience."""
         self._children: list[Child] = []
 
     @property
@@ -45,8 +50,11 @@ class Stack:
 
     @property
     def client_environment(self) -> dict[str, str]:
-        """What a program needs to use this stack's Prefect server."""
-        return client_environment(self.folder, self.prefect_port)
+        """What a program needs to use this stack's Prefect server, and to deploy to it."""
+        return client_environment(self.folder, self.prefect_port) | {
+            # prefect.yaml tells flow runs by this where the code is.
+            "SLUICEWAY_CHECKOUT": str(self.checkout),
+        }
 
     async def start_postgres(self) -> None:
         """Leave PostgreSQL running, with a database for the platform and one for Prefect."""
@@ -109,8 +117,9 @@ class Stack:
 
     def stop(self) -> None:
         """Leave no process of the stack; the last to be started goes first, PostgreSQL last."""
+        deadline = STOP_DEADLINE_SECONDS if self.is_complete else ABANDON_DEADLINE_SECONDS
         while self._children:
-            self._children[-1].stop(STOP_DEADLINE_SECONDS)
+            self._children[-1].stop(deadline)
             self._children.pop()
         self.postgres.stop()
         # What a flow run started in a session of its own is still ours to end.

@@ -3,12 +3,17 @@
 import hashlib
 import re
 import unicodedata
+from collections import Counter
 
 MAX_BYTES = 63
 """PostgreSQL cuts longer identifiers silently (NAMEDATALEN - 1)."""
 
 _SANE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-_DIGEST_LENGTH = 8
+_DIGEST_LENGTH = 10
+_MARK = re.compile(r"_x[0-9a-f]{10}$")
+"""How a name ends that was marked with a digest; one that ends so by itself is marked too."""
+_SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
+"""Every table of PostgreSQL has these already."""
 _TABLE_BYTES = 40
 """Leaves room for what is derived from a table's name (`__b123456`, `_pkey`)."""
 
@@ -41,7 +46,7 @@ def table_name(name: str) -> str:
 
     A name that is sane already stays; any other is slugged and marked with a digest of itself.
     """
-    if _SANE.fullmatch(name) and len(name) <= _TABLE_BYTES:
+    if _SANE.fullmatch(name) and len(name) <= _TABLE_BYTES and not _MARK.search(name):
         return name
     return _marked(slug(name), name, _TABLE_BYTES)
 
@@ -52,14 +57,17 @@ def column_names(header: tuple[str, ...]) -> tuple[str, ...]:
     None begins with an underscore: those are the platform's own.
     """
     slugs = [slug(name) for name in header]
+    counts = Counter(slugs)
     taken: set[str] = set()
     result = []
     for name, plain in zip(header, slugs, strict=True):
         chosen = plain
-        if len(plain) > MAX_BYTES or slugs.count(plain) > 1:
-            chosen = plain if plain == name else _marked(plain, name, MAX_BYTES)
+        if len(plain) > MAX_BYTES or plain in _SYSTEM_COLUMNS:
+            chosen = _marked(plain, name, MAX_BYTES)
+        elif counts[plain] > 1 and plain != name:
+            chosen = _marked(plain, name, MAX_BYTES)
         serial = 2
-        while chosen in taken or len(chosen) > MAX_BYTES:
+        while chosen in taken:
             chosen = _marked(plain, f"{name}\0{serial}", MAX_BYTES)
             serial += 1
         taken.add(chosen)
@@ -69,4 +77,4 @@ def column_names(header: tuple[str, ...]) -> tuple[str, ...]:
 
 def _marked(plain: str, original: str, max_bytes: int) -> str:
     digest = hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
-    return f"{plain[: max_bytes - _DIGEST_LENGTH - 1].rstrip('_')}_{digest}"
+    return f"{plain[: max_bytes - _DIGEST_LENGTH - 2].rstrip('_')}_x{digest}"

@@ -3,7 +3,21 @@
 from dataclasses import dataclass
 
 from infra.postgres.identifiers import qualify
-from schemas.dataset import Column, History, Kind, Role, Spec
+from schemas.dataset import DECIMAL_PRECISION, Column, History, Kind, Role, Spec
+from schemas.spec import key_name
+
+__all__ = [
+    "LANDED_COLUMNS",
+    "LINEAGE_COLUMNS",
+    "MERGED_COLUMNS",
+    "METADATA",
+    "STAGING",
+    "WAREHOUSE",
+    "Target",
+    "key_name",
+    "sql_type",
+    "staging_table",
+]
 
 STAGING = "staging"
 WAREHOUSE = "warehouse"
@@ -33,7 +47,7 @@ LINEAGE_COLUMNS: tuple[tuple[str, str], ...] = (
     ("_version", "timestamptz NOT NULL"),
     ("_extracted_at", "timestamptz NOT NULL"),
 )
-"""The same for every row of a load: added after the rows, as defaults, so that they cost no byte."""
+"""The same for every row of a load: added after them, as defaults, so that they cost no byte."""
 
 MERGED_COLUMNS: tuple[tuple[str, str], ...] = (
     ("_batch_id", "bigint NOT NULL"),
@@ -48,15 +62,8 @@ MERGED_COLUMNS: tuple[tuple[str, str], ...] = (
 def sql_type(column: Column) -> str:
     """Return the PostgreSQL type of a contract's column."""
     if column.kind is Kind.DECIMAL:
-        return f"numeric(18,{column.scale})"
+        return f"numeric({DECIMAL_PRECISION},{column.scale})"
     return POSTGRES_TYPES[column.kind]
-
-
-def key_name(natural: str, table: str) -> str:
-    """Return the surrogate key's name for a natural key: customer_id gives customer_key."""
-    if natural.endswith("_id"):
-        return f"{natural.removesuffix('_id')}_key"
-    return f"{table}_key" if natural == "id" else f"{natural}_key"
 
 
 @dataclass(frozen=True, slots=True)

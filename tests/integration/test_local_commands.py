@@ -15,6 +15,7 @@ from infra.local.folder import StateFolder, read_json
 from infra.local.orphans import find_marked
 from infra.local.process import wait_until
 
+MAKE = shutil.which("make")
 REPOSITORY = Path(__file__).parents[2]
 CODE = ("schemas", "infra", "tasks", "deployments")
 
@@ -71,8 +72,9 @@ def has_reached(checkout: Path, record: str) -> bool:
     return (state(checkout).run / f"{record}.json").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("record", ["postgres", "prefect-server"])
+@pytest.mark.parametrize(
+    ("record", "number"), [("postgres", signal.SIGTERM), ("prefect-server", signal.SIGINT)]
+)
 def test_an_interrupt_leaves_no_process_and_a_short_sentence(
     checkout: Path, record: str, number: signal.Signals
 ) -> None:
@@ -140,7 +142,7 @@ def test_data_of_another_postgresql_is_refused_with_a_sentence(checkout: Path) -
     assert read_json(state(checkout).root / "supervisor.json") == {}
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.skipif(MAKE is None, reason="make is not installed")
 def test_make_passes_a_signal_on_and_waits(checkout: Path) -> None:
     shutil.copy(REPOSITORY / "Makefile", checkout)
     (checkout / "requirements.lock").touch()
@@ -151,7 +153,7 @@ def test_make_passes_a_signal_on_and_waits(checkout: Path) -> None:
     program.chmod(0o755)
     (checkout / ".venv" / ".installed").touch()
     with subprocess.Popen(
-        ["make", "demo"],
+        [MAKE, "demo"],
         cwd=checkout,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
