@@ -14,8 +14,8 @@ from infra.postgres.apply import LOADER, READER, apply_contracts
 from infra.postgres.connection import connect
 from infra.postgres.migrate import migrate
 from infra.settings import read_settings
-from schemas.datasets import DATASETS
 from schemas.dataset import Dataset
+from schemas.datasets import DATASETS
 from schemas.errors import SettingError, SluicewayError
 
 CONNECTION_LIMIT = 60

@@ -181,7 +181,8 @@ def print_report(console: Console, report: Report) -> None:
         _say(console, f"Warning: {warning}")
     for source in report.sources:
         for note in source.notes:
-            _say(console, f"{source.path}: {note}")
+            if not any(note in warning for warning in report.warnings):
+                _say(console, f"{source.path}: {note}")
     took = "" if report.seconds is None else f" in {report.seconds:.1f} s"
     _say(console, f"The pipeline ended with {report.status}{took}.")
 

@@ -24,8 +24,8 @@ from schemas.datasets import DATASETS
 from schemas.errors import SluicewayError, TerminalError
 from tasks.database import open_pool
 from tasks.discover_files import discover_files
-from tasks.load import Outcome, Report
 from tasks.jobs import Job
+from tasks.load import Outcome, Report
 from tasks.progress import ByteProgress
 from tasks.publish import publish_ledger
 from tasks.record import record_execution

@@ -11,6 +11,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     YamlConfigSettingsSource,
 )
 
@@ -26,7 +27,12 @@ class Settings(BaseSettings):
     """Every setting, with its default. `SLUICEWAY_RAW_FOLDER` sets `raw_folder`, and so on."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", yaml_file=SETTINGS_FILE, extra="ignore", frozen=True
+        env_prefix=PREFIX,
+        env_file=".env",
+        yaml_file=SETTINGS_FILE,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     database_url: SecretStr = SecretStr("")
@@ -61,7 +67,7 @@ class Settings(BaseSettings):
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put the YAML file behind the environment."""
         return (
@@ -84,3 +90,9 @@ def read_settings() -> Settings:
         where = f"{name} ({inner})" if inner else name
         message = f"The setting {where} cannot be used: {first['msg']}."
         raise SettingError(message) from None
+    except SettingsError as error:
+        name = str(error).split('"')[1].upper() if '"' in str(error) else "?"
+        raise SettingError(
+            f"The setting {PREFIX}{name} cannot be used: it is no JSON; write a list as "
+            """["https://api.example/users"]."""
+        ) from None

@@ -7,15 +7,15 @@ here, so that one contract gives one verdict.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import polars as pl
 import polars_hash as plh
 
 from infra.postgres.identifiers import column_names, slug
+from schemas.checks import FINITE
 from schemas.dataset import Column, Missing, Spec
 from schemas.errors import RefusedError
-from tasks.cast import cast
+from tasks.cast import cast, is_ambiguous
 
 LINE = "_line"
 ROW_HASH = "_row_hash"
@@ -71,12 +71,16 @@ class Tally:
 def bind(header: Sequence[str], spec: Spec, source: str) -> Binding:
     """Match a header with the contract, by name without regard to case, blanks and hyphens.
 
-    Raises RefusedError when a column that must be there is not; the sentence names both sides.
+    A name that is the contract's own letter by letter goes before others that only look like it.
+    Raises RefusedError when a column that must be there is not, or could be either of two; the
+    sentence names both sides.
     """
-    by_slug: dict[str, str] = {}
+    by_slug: dict[str, list[str]] = {}
     for name in header:
-        by_slug.setdefault(slug(name), name)
-    columns = {name: by_slug[name] for name in spec.names if name in by_slug}
+        by_slug.setdefault(slug(name), []).append(name)
+    columns = {
+        name: _only(by_slug[name], name, spec, source) for name in spec.names if name in by_slug
+    }
     known = set(columns.values())
     unknown = tuple(name for name in header if name not in known)
     absent = [each for each in spec.columns if each.name not in columns]
@@ -89,7 +93,16 @@ def bind(header: Sequence[str], spec: Spec, source: str) -> Binding:
     return Binding(columns, tuple(each.name for each in absent), unknown)
 
 
-def clean(  # noqa: PLR0913 - the parts of one block
+def _only(alike: list[str], name: str, spec: Spec, source: str) -> str:
+    if len(alike) > 1 and name not in alike:
+        raise RefusedError(
+            f"{source} has {_listed(alike)}, and each could be '{name}' of the contract "
+            f"{spec.name}: rename one of them in the file."
+        )
+    return name if name in alike else alike[0]
+
+
+def clean(
     cells: pl.DataFrame,
     lines: pl.Series,
     raw_text: Callable[[Sequence[int]], list[str]],
@@ -109,7 +122,7 @@ def clean(  # noqa: PLR0913 - the parts of one block
     values = [_clean_column(cells, column, binding, flaws, tally) for column in spec.columns]
     frame = pl.DataFrame(values)
     _check(frame, spec, flaws)
-    extra = _extra(cells, binding.unknown)
+    extra = _extra(cells, binding.unknown, flaws)
     frame = frame.with_columns(
         lines.alias(LINE),
         # The encoding's version is named: a hash that changed would make every row look changed.
@@ -138,7 +151,7 @@ def refuse_changed_types(tally: Tally, spec: Spec, source: str) -> None:
             raise RefusedError(
                 f"{source} does not fit the contract {spec.name}: column '{name}' is "
                 f"{column.kind} there, but {wrong} of {present} cells in the file are not, such as "
-                f"'{tally.example[name]}': mend the file or change the contract."
+                f"{tally.example[name]}: mend the file or change the contract."
             )
 
 
@@ -197,7 +210,7 @@ def _clean_column(
         given = cells[header]
         flaws.add("type", column.name, wrong, lambda row: _mistyped(column, given[row]))
         tally.mistyped[column.name] += int(wrong.sum())
-        tally.example.setdefault(column.name, _shown(given[wrong.arg_true()[0]]))
+        tally.example.setdefault(column.name, _named(column, given[wrong.arg_true()[0]]))
     missing = values.is_null() if wrong is None else values.is_null() & ~wrong
     absent = int(missing.sum())
     tally.present[column.name] += cells.height - absent
@@ -207,48 +220,56 @@ def _clean_column(
         flaws.add("missing", column.name, missing, lambda _: f"{column.name} is missing")
         return values
     tally.filled[column.name] += absent
-    return values.set(missing, column.missing)
+    return values.zip_with(~missing, pl.Series([column.missing], dtype=column.dtype))
 
 
 def _check(frame: pl.DataFrame, spec: Spec, flaws: _Flaws) -> None:
     """Take each of Pandera's checks as a mask; a null is not the check's to judge."""
     lazy = frame.lazy()
-    outputs: list[tuple[Column, Any]] = []
-    masks: list[pl.LazyFrame] = []
-    for column in spec.columns:
-        if column.kind.value == "number":
-            masks.append(lazy.select(pl.col(column.name).is_finite()))
-            outputs.append((column, None))
-        for check in column.checks:
-            result = check(lazy, column.name)
-            masks.append(result.check_output)
-            outputs.append((column, check))
-    for (column, check), output in zip(outputs, pl.collect_all(masks), strict=True):
-        passed = output.to_series()
-        broken = ~passed.fill_null(value=True) & frame[column.name].is_not_null()
+    asked = [(column, check) for column in spec.columns for check in column.checks]
+    masks = [check(lazy, column.name).check_output for column, check in asked]
+    for (column, check), output in zip(asked, pl.collect_all(masks), strict=True):
+        values = frame[column.name]
+        broken = ~output.to_series().fill_null(value=True) & values.is_not_null()
         if broken.any():
-            rule = "finite" if check is None else str(check.name)
-            said = "is not a finite number" if check is None else f"breaks {check.error}"
-            values = frame[column.name]
-            flaws.add(rule, column.name, broken, _sentence(column.name, values, said))
+            is_finite = check.name == FINITE
+            said = "is not a finite number" if is_finite else f"breaks {check.error}"
+            flaws.add(str(check.name), column.name, broken, _sentence(column, values, said))
 
 
-def _sentence(name: str, values: pl.Series, said: str) -> Callable[[int], str]:
-    return lambda row: f"{name} '{_shown(str(values[row]))}' {said}"
+def _sentence(column: Column, values: pl.Series, said: str) -> Callable[[int], str]:
+    return lambda row: f"{_named_column(column, str(values[row]))} {said}"
 
 
 def _mistyped(column: Column, given: str) -> str:
+    shown = _named_column(column, given)
+    if is_ambiguous(given, column):
+        return f"{shown} is ambiguous: its separator can be of thousands or of decimals"
     article = "an" if column.kind.value[0] in "aeiou" else "a"
-    return f"{column.name} '{_shown(given)}' is not {article} {column.kind} the platform can keep"
+    return f"{shown} is not {article} {column.kind} the platform can keep"
 
 
-def _extra(cells: pl.DataFrame, unknown: tuple[str, ...]) -> pl.Expr | None:
+def _named_column(column: Column, given: str) -> str:
+    """Name a cell; the raw row beside the reason has the value, and is kept as such rows are."""
+    return column.name if column.pii else f"{column.name} {_named(column, given)}"
+
+
+def _named(column: Column, given: str) -> str:
+    return "a value that is personal" if column.pii else f"'{_shown(given)}'"
+
+
+def _extra(cells: pl.DataFrame, unknown: tuple[str, ...], flaws: _Flaws) -> pl.Expr | None:
     if not unknown:
         return None
-    names = column_names(unknown)
-    return pl.struct(
-        cells[given].alias(name) for given, name in zip(unknown, names, strict=True)
-    ).struct.json_encode()
+    for name in unknown:
+        # jsonb holds every character but this one, as text does.
+        nul = cells[name].str.contains("\0", literal=True).fill_null(value=False)
+        if nul.any():
+            shown = _shown(name)
+            flaws.add("type", shown, nul, lambda _, shown=shown: f"'{shown}' holds a NUL character")  # type: ignore[misc] # mypy sees no type in the default
+    # In the order of their names: a file with its columns in another order says the same.
+    named = sorted(zip(column_names(unknown), unknown, strict=True))
+    return pl.struct(cells[given].alias(name) for name, given in named).struct.json_encode()
 
 
 def _shown(text: str) -> str:

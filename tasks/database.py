@@ -1,6 +1,6 @@
 """Where the database is: from the settings, or from a Prefect block of prefect-sqlalchemy."""
 
-from prefect_sqlalchemy import AsyncSqlAlchemyConnector
+import prefect_sqlalchemy  # type: ignore[import-untyped] # it ships no types
 
 from infra.postgres.connection import Pool
 from infra.settings import Settings
@@ -31,7 +31,7 @@ async def open_pool(settings: Settings) -> Pool:
 
 async def _from_block(name: str) -> str:
     try:
-        block = await AsyncSqlAlchemyConnector.aload(name)
+        block = await prefect_sqlalchemy.AsyncSqlAlchemyConnector.aload(name)
     except ValueError as error:
         raise SettingError(
             f"SLUICEWAY_DATABASE_BLOCK names '{name}', which Prefect does not have: create the "
@@ -42,4 +42,5 @@ async def _from_block(name: str) -> str:
         raise SettingError(
             f"The Prefect block '{name}' is of {url.drivername}: take one of PostgreSQL."
         )
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+    address: str = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    return address

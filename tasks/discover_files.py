@@ -4,14 +4,14 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from infra.postgres.identifiers import table_name
 from schemas.dataset import Spec
 from schemas.errors import RefusedError
-from tasks.extract_frame import FORMATS
 
 CSV_ENDINGS = (".csv", ".tsv", ".txt")
+FRAME_ENDINGS = (".xlsx", ".json", ".jsonl", ".ndjson", ".parquet")
 COMPRESSED = (".gz", ".zst")
 _UNFINISHED = (".part", ".tmp", ".crdownload", ".filepart")
 
@@ -29,7 +29,7 @@ class Found:
     @property
     def is_csv(self) -> bool:
         """Whether it is read in blocks; any other format is read whole."""
-        return _endings(self.path)[0] in CSV_ENDINGS
+        return split_name(self.path.name)[0] in CSV_ENDINGS
 
 
 def discover_files(folder: Path, specs: Iterable[Spec]) -> tuple[list[Found], list[str]]:
@@ -47,11 +47,15 @@ def discover_files(folder: Path, specs: Iterable[Spec]) -> tuple[list[Found], li
         if name.startswith((".", "~$")) or name.lower().endswith(_UNFINISHED):
             continue
         path = Path(entry.path).absolute()
-        ending, stem = _endings(path)
-        if ending not in (*CSV_ENDINGS, *FORMATS):
-            notes.append(f"{path} was left out: the platform reads no '{ending or name}' files.")
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        ending, stem = split_name(name)
+        if ending not in (*CSV_ENDINGS, *FRAME_ENDINGS):
+            what = split_name(os.fsencode(name).decode("utf-8", "backslashreplace"))[0] or "such"
+            notes.append(f"{shown} was left out: the platform reads no '{what}' files.")
+        elif shown != str(path):
+            notes.append(f"{shown} was left out: its name is not UTF-8, rename the file.")
         elif entry.is_dir():
-            notes.append(f"{path} was left out: it is a folder, only files are read.")
+            notes.append(f"{shown} was left out: it is a folder, only files are read.")
         else:
             table = _dataset_of(stem, by_table) or table_name(stem)
             found.append((_modified(entry), Found(path, table, by_table.get(table))))
@@ -76,14 +80,13 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         ) from None
 
 
-def _endings(path: Path) -> tuple[str, str]:
-    """Return what says the format, compression aside, and the name before it."""
-    name = path.name
+def split_name(name: str) -> tuple[str, str]:
+    """Return the ending that says a file's format, compression aside, and the name before it."""
     for ending in COMPRESSED:
         if name.lower().endswith(ending):
             name = name[: -len(ending)]
-    stem, ending = os.path.splitext(name)
-    return ending.lower(), stem
+    parts = PurePath(name)
+    return parts.suffix.lower(), parts.stem
 
 
 def _dataset_of(stem: str, tables: Iterable[str]) -> str | None:

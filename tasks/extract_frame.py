@@ -1,7 +1,6 @@
-"""DataFrames as a source of rows: what a person hands over, and the formats that are not CSV.
+"""DataFrames as a source of rows: what a person hands over, what an API answers.
 
-pandas reads them; from here on their cells are text, as a CSV file's are, so that one contract
-judges all alike.
+From here on their cells are text, as a CSV file's are, so that one contract judges all alike.
 """
 
 import datetime as dt
@@ -9,20 +8,17 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pandas as pd
 import polars as pl
 
-from schemas.errors import RefusedError
-from tasks.csv_cells import BrokenRow
-from tasks.csv_source import SourceFile
-from tasks.json_records import flatten_records, read_json
+from tasks.csv_cells import NUL, BrokenRow
+from tasks.frame_cells import text_cells
+from tasks.json_records import flatten_records, write_json
 
 BLOCK_ROWS = 50_000
-FORMATS = (".xlsx", ".json", ".jsonl", ".ndjson", ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +32,7 @@ class FrameBlock:
 
     def raw_text(self, rows: Sequence[int]) -> list[str]:
         """Return rows as JSON objects."""
-        return [json.dumps(self.cells.row(row, named=True), ensure_ascii=False) for row in rows]
+        return [_row_text(self.cells, row) for row in rows]
 
 
 @dataclass(slots=True)
@@ -80,15 +76,15 @@ class FrameSource:
             cells = self.cells.slice(start, BLOCK_ROWS)
             self.records += cells.height
             done = self.size_bytes * (start + cells.height) // self.cells.height
-            yield FrameBlock(cells, self.lines.slice(start, BLOCK_ROWS), (), done)
+            yield _set_nul_aside(cells, self.lines.slice(start, BLOCK_ROWS), done)
 
 
 def from_frame(frame: pd.DataFrame | pl.DataFrame) -> FrameSource:
     """Return a source over a person's frame; its first row is line 1, and it is as new as now."""
-    cells = text_cells(frame) if isinstance(frame, pd.DataFrame) else _text(frame)
+    cells = text_cells(frame)
     return FrameSource(
         cells=cells,
-        lines=_numbers(cells.height, first=1),
+        lines=number_rows(cells.height, first=1),
         modified_at=dt.datetime.now(dt.UTC),
         sha256=hashlib.sha256(cells.write_csv().encode()).hexdigest(),
     )
@@ -99,142 +95,50 @@ def from_records(
 ) -> FrameSource:
     """Return a source over JSON objects, flattened; a record's line is its position, from 1.
 
-    header: the columns to assume where there is not a single record.
+    header: the columns to assume where no record names one.
     """
     frame, broken = flatten_records(records)
-    if frame.empty and not len(frame.columns):
-        cells = pl.DataFrame(schema=dict.fromkeys(header, pl.String))
+    rejected = [
+        BrokenRow(
+            position, raw, "not_an_object", "the record is no JSON object, or names a key twice"
+        )
+        for position, raw in broken
+    ]
+    lines = pl.Series([int(each) for each in frame.index], dtype=pl.Int64)
+    if len(frame.columns):
+        cells = text_cells(frame.reset_index(drop=True))
+    elif header:
+        cells = pl.DataFrame({name: [None] * len(frame) for name in header}).cast(pl.String)
     else:
-        cells = text_cells(frame)
+        # Rows without a single column cannot be kept in a frame: they are told apart here.
+        rejected += [
+            BrokenRow(line, write_json(records[line - 1]), "empty_object", "the record has no keys")
+            for line in lines
+        ]
+        cells, lines = pl.DataFrame(), lines.clear()
     return FrameSource(
-        cells=cells,
-        lines=pl.Series([int(each) for each in frame.index], dtype=pl.Int64),
-        modified_at=modified_at,
-        sha256=sha256,
-        broken=tuple(
-            BrokenRow(
-                position, raw, "not_an_object", "the record is no JSON object, or names a key twice"
-            )
-            for position, raw in broken
-        ),
+        cells=cells, lines=lines, modified_at=modified_at, sha256=sha256, broken=tuple(rejected)
     )
 
 
-def read_frame_file(path: Path) -> FrameSource:
-    """Read an Excel, JSON, JSON Lines or Parquet file whole; raises RefusedError with a sentence.
-
-    A row's line is its row in the sheet, its line in the JSON Lines, else its position from 1.
-    """
-    file = SourceFile(path)
-    try:
-        data = file.read_all()
-        file.finish()
-    finally:
-        file.close()
-    facts: dict[str, Any] = {"modified_at": file.modified_at, "sha256": file.sha256}
-    name = path.name.lower()
-    try:
-        if name.endswith((".jsonl", ".ndjson")):
-            source = _from_json_lines(data, **facts)
-        elif name.endswith(".json"):
-            source = from_records(_json_records(data, path), header=(), **facts)
-        elif name.endswith(".parquet"):
-            cells = text_cells(pd.read_parquet(path, dtype_backend="pyarrow"))
-            source = FrameSource(cells=cells, lines=_numbers(cells.height, first=1), **facts)
-        else:
-            cells, note = _read_sheet(path)
-            source = FrameSource(
-                cells=cells, lines=_numbers(cells.height, first=2), notes=note, **facts
-            )
-    except (ValueError, KeyError, OSError, ImportError) as error:
-        first = str(error).split("\n", maxsplit=1)[0]
-        raise RefusedError(
-            f"{path} cannot be read as {path.suffix.lstrip('.')} ({first}): export it again."
-        ) from error
-    source.size_bytes = file.size_bytes
-    return source
-
-
-def text_cells(frame: pd.DataFrame) -> pl.DataFrame:
-    """Return the frame's cells as text, whatever their types; a missing value is null."""
-    columns = {}
-    for place, name in enumerate(frame.columns):
-        series = frame.iloc[:, place]
-        known = str(name)
-        while known in columns:
-            known += "_2"
-        columns[known] = pl.Series(
-            known, [_cell(value) for value in series.tolist()], dtype=pl.String
-        )
-    return pl.DataFrame(columns)
-
-
-def _cell(value: Any) -> str | None:
-    if isinstance(value, str):
-        return _decodable(value)
-    if isinstance(value, (list, dict)):
-        return _decodable(json.dumps(value, ensure_ascii=False, default=str))
-    if value is None or pd.isna(value):
-        return None
-    return _decodable(str(value))
-
-
-def _decodable(text: str) -> str | None:
-    # Half of a surrogate pair is in no UTF-8; it stays readable as its escape.
-    return text.encode("utf-8", "backslashreplace").decode() if text else None
-
-
-def _text(frame: pl.DataFrame) -> pl.DataFrame:
-    nested = [name for name, dtype in frame.schema.items() if dtype.is_nested()]
-    if nested:
-        return text_cells(frame.to_pandas())
-    return frame.with_columns(pl.all().cast(pl.String)).with_columns(pl.all().replace("", None))
-
-
-def _numbers(height: int, *, first: int) -> pl.Series:
+def number_rows(height: int, *, first: int) -> pl.Series:
+    """Return the numbers of so many rows, counted from `first`."""
     return pl.int_range(first, first + height, eager=True, dtype=pl.Int64)
 
 
-def _json_records(data: bytes, path: Path) -> tuple[Any, ...]:
-    value = read_json(data.decode(json.detect_encoding(data)))
-    if isinstance(value, dict):
-        lists = [each for each in value.values() if isinstance(each, list)]
-        value = lists[0] if len(lists) == 1 else [value]
-    if not isinstance(value, list):
-        raise ValueError("it is neither a list of objects nor an object")  # noqa: TRY004 - a file's fault, not a caller's
-    return tuple(value)
-
-
-def _from_json_lines(data: bytes, **facts: Any) -> FrameSource:
-    records: list[Any] = []
-    lines: list[int] = []
-    broken: list[BrokenRow] = []
-    for line, raw in enumerate(data.split(b"\n"), start=1):
-        text = raw.decode("utf-8", "backslashreplace").strip().lstrip("\ufeff")
-        if not text:
-            continue
-        try:
-            record = read_json(raw.decode("utf-8-sig"))
-        except (ValueError, RecursionError) as error:
-            broken.append(BrokenRow(line, text, "json", f"the line is no JSON ({error})"))
-            continue
-        records.append(record)
-        lines.append(line)
-    source = from_records(tuple(records), header=(), **facts)
-    source.lines = pl.Series([lines[each - 1] for each in source.lines], dtype=pl.Int64)
-    source.broken = (
-        *broken,
-        *(
-            BrokenRow(lines[each.line - 1], each.raw, each.reason, each.detail)
-            for each in source.broken
-        ),
+def _set_nul_aside(cells: pl.DataFrame, lines: pl.Series, read_bytes: int) -> FrameBlock:
+    """Return the block, its rows with a NUL among the broken ones, as those of a CSV file are."""
+    holds = cells.select(
+        pl.any_horizontal(pl.all().str.contains("\0", literal=True).fill_null(value=False))
+    ).to_series()
+    if not holds.any():
+        return FrameBlock(cells, lines, (), read_bytes)
+    broken = tuple(
+        BrokenRow(lines[row], _row_text(cells, row), NUL.reason, f"the row {NUL.detail}")
+        for row in holds.arg_true().to_list()
     )
-    return source
+    return FrameBlock(cells.filter(~holds), lines.filter(~holds), broken, read_bytes)
 
 
-def _read_sheet(path: Path) -> tuple[pl.DataFrame, list[str]]:
-    with pd.ExcelFile(path) as book:
-        frame = book.parse(book.sheet_names[0], dtype=object, keep_default_na=False, na_values=[""])
-        others = [str(name) for name in book.sheet_names[1:]]
-    note = [f"only the first sheet was read, not {', '.join(others)}"] if others else []
-    return text_cells(frame), note
+def _row_text(cells: pl.DataFrame, row: int) -> str:
+    return json.dumps(cells.row(row, named=True), ensure_ascii=False)

@@ -18,16 +18,16 @@ def landing_name(spec: Spec, batch_id: int) -> str:
 
 
 async def create_landing(connection: Connection, spec: Spec, batch_id: int) -> str:
-    """Leave an empty table for the batch; returns its quoted, qualified name.
+    """Leave an empty table for the batch; returns its name in the schema staging.
 
     It is made in the load's transaction, so that COPY may write its rows frozen.
     """
-    table = qualify(STAGING, landing_name(spec, batch_id))
+    name = landing_name(spec, batch_id)
     columns = [f"{quote(each.name)} {sql_type(each)}" for each in spec.columns]
     columns += [f"{quote(name)} {definition}" for name, definition in LANDED_COLUMNS]
     # Staging keeps rows for days and is never updated: no room has to be left in its pages.
-    await connection.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
-    return table
+    await connection.execute(f"CREATE TABLE {qualify(STAGING, name)} ({', '.join(columns)})")
+    return name
 
 
 async def add_lineage(
@@ -52,12 +52,11 @@ async def add_lineage(
         f"ADD COLUMN {quote(name)} {definition} DEFAULT {values[name]}"
         for name, definition in LINEAGE_COLUMNS
     )
-    await connection.execute(f"ALTER TABLE {landing} {additions}")
+    await connection.execute(f"ALTER TABLE {qualify(STAGING, landing)} {additions}")
 
 
-async def keep_batch(connection: Connection, spec: Spec, batch_id: int, rows: int) -> str:
-    """Leave the batch where `SELECT … FROM staging.<dataset>` finds it; returns that table's name."""
-    name = landing_name(spec, batch_id)
+async def keep_batch(connection: Connection, spec: Spec, name: str, rows: int) -> str:
+    """Leave the batch where a query of the staging table finds it; returns its table's name."""
     landing = qualify(STAGING, name)
     if rows >= KEPT_ROWS:
         await connection.execute(f"ALTER TABLE {landing} INHERIT {staging_table(spec)}")

@@ -20,9 +20,18 @@ from infra.postgres.copy import CopyEncoder, copy_binary
 from infra.postgres.layout import STAGING
 from schemas.dataset import Role, Spec
 from schemas.errors import TransientError
-from tasks.clean import EXTRA, LINE, ROW_HASH, Binding, Reject, Tally, bind, clean
-from tasks.clean import refuse_changed_types
-from tasks.landing import add_lineage, create_landing, keep_batch, landing_name
+from tasks.clean import (
+    EXTRA,
+    LINE,
+    ROW_HASH,
+    Binding,
+    Reject,
+    Tally,
+    bind,
+    clean,
+    refuse_changed_types,
+)
+from tasks.landing import add_lineage, create_landing, keep_batch
 from tasks.ledger import Ledger
 from tasks.manifest import Entry, is_late, open_entry, settle, write_entry
 from tasks.merge import lock_dataset, merge
@@ -36,6 +45,7 @@ SETTINGS = """
     SET LOCAL work_mem = '256MB';
     SET LOCAL maintenance_work_mem = '512MB';
     SET LOCAL jit = off;
+    SET LOCAL default_statistics_target = 10;
 """
 
 
@@ -73,7 +83,7 @@ class Report:
     path: str
     table: str
     outcome: Outcome
-    ledger: Ledger = Ledger()
+    ledger: Ledger = field(default_factory=Ledger)
     message: str = ""
     """Why it was refused or skipped."""
     notes: tuple[str, ...] = ()
@@ -134,7 +144,7 @@ async def _load(
         rows = await copy_binary(
             connection,
             STAGING,
-            landing_name(spec, entry.batch_id),
+            landing,
             stream.columns,
             prefetch(stream.encoded()),
         )
@@ -156,7 +166,7 @@ async def _load(
         read=source.records, quarantined=quarantined, filled=stream.tally.filled.total()
     )
     ledger.refuse_imbalance(order.path)
-    staged_in = await keep_batch(connection, spec, entry.batch_id, rows)
+    staged_in = await keep_batch(connection, spec, landing, rows)
     notes = (*source.notes, *_drift(binding, order))
     await write_entry(connection, entry, source, staged_in, ledger, notes, stream.tally)
     rules = {_rule_name(*rule): count for rule, count in quarantine.rules.most_common()}

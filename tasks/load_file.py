@@ -10,7 +10,7 @@ from schemas.errors import RefusedError, TransientError
 from tasks.csv_source import SourceFile
 from tasks.discover_files import Found
 from tasks.extract_csv import CsvFile
-from tasks.extract_frame import read_frame_file
+from tasks.extract_frame_file import read_frame_file
 from tasks.load import Order, Outcome, Progress, Report, load_source
 from tasks.manifest import Entry, Loaded, find_loaded, note_untouched
 from tasks.source import RowSource
@@ -54,9 +54,10 @@ async def noting_refusal(pool: Pool, order: Order, load: Callable[[], Awaitable[
 
 def open_source(found: Found) -> RowSource:
     """Return a reader for the file; raises RefusedError when it cannot be read."""
+    known_columns = found.spec.names if found.spec else ()
     if found.is_csv:
-        return CsvFile(found.path, known_columns=found.spec.names if found.spec else ())
-    return read_frame_file(found.path)
+        return CsvFile(found.path, known_columns=known_columns)
+    return read_frame_file(found.path, known_columns=known_columns)
 
 
 async def _find_loaded(pool: Pool, path: str) -> Loaded | None:

@@ -1,9 +1,9 @@
 """Lets the stages of a load overlap: while one block is copied, the next is being made."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from contextlib import aclosing
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -23,9 +23,25 @@ async def prefetch(source: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
 
 
 async def from_thread(iterator: Iterator[T]) -> AsyncGenerator[T, None]:
-    """Yield what a plain iterator makes, each item in a worker thread."""
-    while (item := await asyncio.to_thread(next, iterator, _END)) is not _END:
+    """Yield what a plain iterator makes, each item in a worker thread.
+
+    A cancelled wait ends only with the item under way: whoever closes what the thread reads from
+    would otherwise pull it from under the thread.
+    """
+    while (item := await _finish(asyncio.to_thread(next, iterator, _END))) is not _END:
         yield item  # type: ignore[misc] # as above
+
+
+async def _finish(work: Coroutine[Any, Any, T]) -> T:
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            # Nobody is left to hear of it; asyncio would complain that nobody asked.
+            task.exception()
+        raise
 
 
 async def _next(source: AsyncIterator[T]) -> T | object:

@@ -11,9 +11,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from infra.postgres.connection import TRANSIENT, Connection, Pool
+from schemas.errors import TransientError
 
 _LOCK_BASE = 0x51C4 << 48
 """A run holds this advisory lock plus its id while it lives; whoever gets it, the run is dead."""
+_END_WAITS_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+"""How long a PostgreSQL that is restarting is waited for; after that the next run marks the row."""
 
 
 @dataclass(slots=True)
@@ -114,10 +117,23 @@ async def _end(
         await _write_end(connection, execution, error)
     except TRANSIENT:
         # The run's own connection broke meanwhile, as when PostgreSQL was restarted.
-        async with pool.acquire() as another:
-            await _write_end(another, execution, error)
+        await _end_elsewhere(pool, execution, error)
     else:
         await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK_BASE + execution.id)
+
+
+async def _end_elsewhere(pool: Pool, execution: Execution, error: BaseException | None) -> None:
+    """Write the end over another connection, as soon as PostgreSQL gives one."""
+    for wait_seconds in _END_WAITS_SECONDS:
+        try:
+            async with pool.acquire() as another:
+                await _write_end(another, execution, error)
+        except (TransientError, *TRANSIENT):
+            await asyncio.sleep(wait_seconds)
+        else:
+            return
+    async with pool.acquire() as another:
+        await _write_end(another, execution, error)
 
 
 async def _write_end(

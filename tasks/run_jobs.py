@@ -9,8 +9,8 @@ from infra.endpoints import Endpoint
 from infra.postgres.connection import Pool
 from schemas.errors import LedgerError, SluicewayError
 from tasks.discover_files import Found
-from tasks.load import Order, Outcome, Report
 from tasks.jobs import Job, Queue, make_queues
+from tasks.load import Order, Outcome, Report
 from tasks.progress import ByteProgress
 from tasks.record import Execution
 from tasks.steps import fetch_endpoint, load_answer, load_file
@@ -40,14 +40,20 @@ class JobRunner:
     async def run_all(self, jobs: Sequence[Job]) -> list[Report]:
         """Load dimensions before the facts that name their rows, and all else side by side.
 
-        Returns a report a job, in the order they ended.
+        Returns a report a job, in the order they ended. Raises LedgerError when counts do not
+        add up; nothing more is loaded then.
         """
         reports: list[Report] = []
         running: dict[str, asyncio.Task[None]] = {}
-        async with asyncio.TaskGroup() as group:
-            for queue in make_queues(jobs):
-                before = [running[table] for table in queue.after]
-                running[queue.table] = group.create_task(self._run_queue(queue, before, reports))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for queue in make_queues(jobs):
+                    before = [running[table] for table in queue.after]
+                    queued = self._run_queue(queue, before, reports)
+                    running[queue.table] = group.create_task(queued)
+        except ExceptionGroup as errors:
+            # The first one stopped the others; whoever reads it wants its sentence, not a group's.
+            raise errors.exceptions[0] from None
         return reports
 
     async def _run_queue(
@@ -70,8 +76,15 @@ class JobRunner:
             # Counts that do not add up are a fault of the platform: nothing after it is trusted.
             raise
         except SluicewayError as error:
-            path = str(job.origin.path) if isinstance(job.origin, Found) else job.name
-            return Report(path, job.table, Outcome.REFUSED, message=str(error))
+            return _refuse(job, str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other sources still load
+            self._log.exception("the platform failed on a source", source=job.name)
+            said = str(error).split("\n", maxsplit=1)[0]
+            return _refuse(
+                job,
+                f"{job.name} could not be loaded by a fault of the platform "
+                f"({type(error).__name__}: {said}): please report it, the log has the details.",
+            )
 
     async def _load_file(self, job: Job, found: Found) -> Report:
         order = Order(self._run.id, str(found.path), job.table, job.spec)
@@ -116,3 +129,8 @@ class JobRunner:
         for note in report.notes:
             self._run.warnings.append(f"{job.name}: {note}")
             log.warning(note)
+
+
+def _refuse(job: Job, message: str) -> Report:
+    path = str(job.origin.path) if isinstance(job.origin, Found) else job.name
+    return Report(path, job.table, Outcome.REFUSED, message=message)

@@ -5,12 +5,14 @@ frame or a connection is nothing to be kept.
 """
 
 from typing import Any
+from uuid import UUID, uuid4
 
 import pandas as pd
 import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.runtime import task_run
 from prefect.tasks import Task, exponential_backoff
 
 from infra.endpoints import Endpoint
@@ -22,7 +24,7 @@ from tasks.clean import Reject, Tally, bind, clean
 from tasks.discover_files import Found
 from tasks.extract_api import Fetched
 from tasks.extract_api import fetch_endpoint as fetch
-from tasks.extract_frame import from_frame
+from tasks.extract_frame import FrameBlock, from_frame
 from tasks.load import Order, Progress, Report, load_source
 from tasks.load_endpoint import load_fetched
 from tasks.load_file import load_found
@@ -75,12 +77,18 @@ async def load_answer(pool: Pool, fetched: Fetched, order: Order, *, force: bool
 def validate_frame(
     frame: pd.DataFrame | pl.DataFrame, dataset: type[Dataset]
 ) -> tuple[pl.DataFrame, list[Reject]]:
-    """Return the rows that keep the contract, typed, and a reject for each of the others."""
+    """Return the rows that keep the contract, typed, and a reject for each of the others.
+
+    Raises RefusedError when the frame lacks a column that the contract requires.
+    """
     source = from_frame(frame)
     binding = bind(source.header, dataset.spec, "The frame")
     tally = Tally()
-    parts = [
-        clean(
+    accepted: list[pl.DataFrame] = []
+    rejects: list[Reject] = []
+    # A frame without rows has no blocks, and its answer is typed all the same.
+    for block in source if source.cells.height else [FrameBlock(source.cells, source.lines, (), 0)]:
+        rows, others = clean(
             block.cells,
             block.lines,
             block.raw_text,
@@ -88,10 +96,12 @@ def validate_frame(
             binding=binding,
             tally=tally,
         )
-        for block in source
-    ]
-    accepted = pl.concat([frame for frame, _ in parts]) if parts else pl.DataFrame()
-    return accepted, [reject for _, rejects in parts for reject in rejects]
+        accepted.append(rows)
+        rejects += others
+        rejects += [
+            Reject(each.line, each.reason, None, each.detail, each.raw) for each in block.broken
+        ]
+    return pl.concat(accepted), rejects
 
 
 @task(task_run_name="load a frame of {dataset.__name__}", tags=["load"], **REPEATABLE)
@@ -107,5 +117,7 @@ async def load_frame(
 
     name: what the manifest and the quarantine call the frame.
     """
-    order = Order(execution_id, name, dataset.spec.table, dataset.spec)
+    # The task run's own id: a repetition after a COMMIT whose answer was lost loads nothing twice.
+    load_id = UUID(task_run.id) if task_run.id else uuid4()
+    order = Order(execution_id, name, dataset.spec.table, dataset.spec, load_id)
     return await load_source(pool, from_frame(frame), order)

@@ -8,15 +8,18 @@ from schemas.dataset import Column, History, Kind, Missing, Role, Spec
 from tasks.clean import Binding
 
 _OWN = {name for name, _ in LANDED_COLUMNS + LINEAGE_COLUMNS}
+MAX_COLUMNS = 400
+"""A page of PostgreSQL holds the pointers of about this many long texts; a wider file keeps the
+columns behind them in `_extra`."""
 
 
 async def stage_text(connection: Connection, table: str, header: tuple[str, ...]) -> Spec:
     """Return a description of the source's staging table, which is made if there is none yet.
 
-    The first source of that name settles the columns; what later ones have beside them is kept
-    in `_extra`, as for any dataset.
+    The first source of that name settles the columns, at most MAX_COLUMNS; what later ones have
+    beside them is kept in `_extra`, as for any dataset.
     """
-    spec = describe_text(table, column_names(header))
+    spec = describe_text(table, column_names(header)[:MAX_COLUMNS])
     staging = staging_of(spec, contracted=False)
     present = await connection.fetch(
         "SELECT attname FROM pg_attribute"

@@ -3,9 +3,10 @@
 import asyncio
 import random
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from time import monotonic
+from typing import Self, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
@@ -34,6 +35,7 @@ _FIRST_WAIT_SECONDS = 0.1
 _LONGEST_WAIT_SECONDS = 5.0
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+_Given = TypeVar("_Given")
 
 
 def split_url(url: str) -> tuple[str, ssl.SSLContext | None]:
@@ -89,7 +91,7 @@ class Pool:
         self._size = size
         self._pool: asyncpg.Pool | None = None
 
-    async def __aenter__(self) -> "Pool":
+    async def __aenter__(self) -> Self:
         """Open the pool; its connections come on demand."""
         address, tls = split_url(self._url)
         self._pool = asyncpg.create_pool(
@@ -118,14 +120,16 @@ class Pool:
         if self._pool is None:
             raise RuntimeError("The pool is used before it was opened.")
         pool = self._pool
-        connection = await _patiently(lambda: pool.acquire(), self._url, self._wait_seconds)
+        connection = await _patiently(pool.acquire, self._url, self._wait_seconds)
         try:
             yield connection
         finally:
             await asyncio.shield(pool.release(connection, timeout=10))
 
 
-async def _patiently(attempt, url: str, wait_seconds: float):  # noqa: ANN001, ANN202
+async def _patiently(
+    attempt: Callable[[], Awaitable[_Given]], url: str, wait_seconds: float
+) -> _Given:
     """Try until PostgreSQL gives a connection; back off with jitter while it is full or starting.
 
     Other refusals (no such host, wrong password) do not pass by waiting here.
@@ -139,7 +143,7 @@ async def _patiently(attempt, url: str, wait_seconds: float):  # noqa: ANN001, A
         except _REFUSED_FOR_NOW as error:
             if monotonic() + wait > deadline:
                 raise TransientError(
-                    f"PostgreSQL at {where} gave no connection within {wait_seconds:.0f} s "
+                    f"PostgreSQL at {where} gave no connection within {wait_seconds:g} s "
                     f"({error}): wait for other runs to end or raise the role's limit."
                 ) from error
         except (

@@ -44,7 +44,8 @@ def slug(name: str) -> str:
 def table_name(name: str) -> str:
     """Return a table's name for a source of any name; different sources get different names.
 
-    A name that is sane already stays; any other is slugged and marked with a digest of itself.
+    A name that is sane already stays; any other is slugged and marked with a digest of itself, and
+    so is the rare sane name that looks marked.
     """
     if _SANE.fullmatch(name) and len(name) <= _TABLE_BYTES and not _MARK.search(name):
         return name
@@ -61,11 +62,9 @@ def column_names(header: tuple[str, ...]) -> tuple[str, ...]:
     taken: set[str] = set()
     result = []
     for name, plain in zip(header, slugs, strict=True):
-        chosen = plain
-        if len(plain) > MAX_BYTES or plain in _SYSTEM_COLUMNS:
-            chosen = _marked(plain, name, MAX_BYTES)
-        elif counts[plain] > 1 and plain != name:
-            chosen = _marked(plain, name, MAX_BYTES)
+        is_usable = len(plain) <= MAX_BYTES and plain not in _SYSTEM_COLUMNS
+        is_its_own = counts[plain] == 1 or plain == name
+        chosen = plain if is_usable and is_its_own else _marked(plain, name, MAX_BYTES)
         serial = 2
         while chosen in taken:
             chosen = _marked(plain, f"{name}\0{serial}", MAX_BYTES)

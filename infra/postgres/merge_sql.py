@@ -6,13 +6,12 @@ Every statement works on one batch in a landing table `l`, under the dataset's a
 
 from dataclasses import dataclass
 
-from infra.postgres.identifiers import quote
-from infra.postgres.layout import Target, sql_type, staging_table
+from infra.postgres.identifiers import qualify, quote
+from infra.postgres.layout import STAGING, Target, sql_type, staging_table
 from schemas.dataset import Column, Spec
 
-SUSPECTS = quote("_suspects")
-REPEATED = quote("_repeated")
 VERDICTS = quote("_verdicts")
+CHANGES = quote("_changes")
 
 NEW, UNCHANGED, SUPERSEDED, CHANGED, AMENDED = "n", "u", "s", "c", "a"
 """Verdicts on an incoming row; AMENDED is a change in place of a row that keeps versions."""
@@ -23,8 +22,32 @@ class MergeSql:
     """The statements of one dataset's merge, over one landing table."""
 
     spec: Spec
-    landing: str
-    """Quoted and qualified."""
+    landing_name: str
+    """The batch's table in the schema staging."""
+
+    @property
+    def suspects(self) -> str:
+        """The quoted name of the table of keys that may occur twice in the batch.
+
+        It and `repeated` are no temporary tables: those would keep parallel workers out of every
+        statement that names one. Both are dropped by `drop_working_tables`.
+        """
+        return qualify(STAGING, self.suspects_name)
+
+    @property
+    def suspects_name(self) -> str:
+        """The same without its schema."""
+        return f"{self.landing_name}_suspects"
+
+    @property
+    def repeated(self) -> str:
+        """The quoted name of the table of rows that lose within the batch."""
+        return qualify(STAGING, f"{self.landing_name}_repeated")
+
+    @property
+    def landing(self) -> str:
+        """The quoted, qualified name of the batch's table."""
+        return qualify(STAGING, self.landing_name)
 
     @property
     def target(self) -> Target:
@@ -50,12 +73,12 @@ class MergeSql:
         columns = ", ".join(
             f"{quote(name)} {sql_type(self.spec.column(name))}" for name in self.spec.key
         )
-        return f"CREATE TEMPORARY TABLE {SUSPECTS} ({columns}) ON COMMIT DROP"
+        return f"CREATE UNLOGGED TABLE {self.suspects} ({columns})"
 
     def suspect_all(self) -> str:
         """Name the keys that occur twice in the batch, by looking at every row."""
         return f"""
-CREATE TEMPORARY TABLE {SUSPECTS} ON COMMIT DROP AS
+CREATE UNLOGGED TABLE {self.suspects} AS
 SELECT {self._key()} FROM {self.landing} GROUP BY {self._key()} HAVING count(*) > 1
 """
 
@@ -66,7 +89,7 @@ SELECT {self._key()} FROM {self.landing} GROUP BY {self._key()} HAVING count(*) 
         same as its winner is a duplicate, any other is superseded.
         """
         return f"""
-CREATE TEMPORARY TABLE {REPEATED} ON COMMIT DROP AS
+CREATE UNLOGGED TABLE {self.repeated} AS
 SELECT "_line", is_duplicate
 FROM (
     SELECT
@@ -74,7 +97,7 @@ FROM (
         l."_row_hash" = first_value(l."_row_hash") OVER newest_first AS is_duplicate,
         row_number() OVER newest_first AS place
     FROM {self.landing} AS l
-    JOIN {SUSPECTS} AS k ON {self._key_matches("k", "l")}
+    JOIN {self.suspects} AS k ON {self._key_matches("k", "l")}
     WINDOW newest_first AS (
         PARTITION BY {self._key("l")} ORDER BY {self.version} DESC, l."_line" DESC
     )
@@ -82,21 +105,19 @@ FROM (
 WHERE place > 1
 """
 
-    @staticmethod
-    def count_repeated() -> str:
+    def count_repeated(self) -> str:
         """Count the losers of `find_repeated` by kind."""
         return f"""
 SELECT
     count(*) FILTER (WHERE is_duplicate) AS duplicates,
     count(*) FILTER (WHERE NOT is_duplicate) AS superseded
-FROM {REPEATED}
+FROM {self.repeated}
 """
 
-    @staticmethod
-    def _without_repeated(has_repeated: bool) -> str:  # noqa: FBT001 - one switch, named by its call
+    def _without_repeated(self, has_repeated: bool) -> str:  # noqa: FBT001 - one switch, named by its call
         if not has_repeated:
             return ""
-        return f'WHERE NOT EXISTS (SELECT FROM {REPEATED} AS r WHERE r."_line" = l."_line")'
+        return f'WHERE NOT EXISTS (SELECT FROM {self.repeated} AS r WHERE r."_line" = l."_line")'
 
     def _named(self, reference: Column, *, listed: bool) -> str:
         """Return the natural keys that the batch names: given as $1, or looked up in it."""
@@ -111,6 +132,19 @@ FROM {REPEATED}
         return f"""FROM {self._named(reference, listed=listed)}
 WHERE m.{named} IS NOT NULL
     AND NOT EXISTS (SELECT FROM {dimension.table} AS d WHERE d.{natural} = m.{named})"""
+
+    def analyze(self) -> str:
+        """Let the planner know the batch: it takes a table it knows nothing of for all alike."""
+        return f'ANALYZE {self.landing} ({self._key()}, "_line")'
+
+    @staticmethod
+    def analyze_verdicts() -> str:
+        """Let the planner know how many rows have which verdict."""
+        return f"ANALYZE {VERDICTS}"
+
+    def drop_working_tables(self) -> str:
+        """Leave nothing of the merge behind but its rows."""
+        return f"DROP TABLE IF EXISTS {self.suspects}, {self.repeated}"
 
     def has_unknown_members(self, reference: Column, *, listed: bool) -> str:
         """Tell whether the batch names a row that its dimension does not have."""
@@ -216,11 +250,33 @@ LEFT JOIN {self.target.table} AS t ON {self._key_matches("t", "l")}{current}
 {self._without_repeated(has_repeated)}"""
 
     def count_verdicts(self, *, has_repeated: bool) -> str:
-        """Count the batch's rows by verdict, writing nothing."""
+        """Count the batch's rows by verdict, writing nothing.
+
+        One row of plain counts, not GROUP BY: that would be planned for one worker alone.
+        """
+        counts = ", ".join(
+            f"""count(*) FILTER (WHERE verdict = '{each}') AS "{each}\""""
+            for each in (NEW, UNCHANGED, SUPERSEDED, CHANGED, AMENDED)
+        )
         return f"""
-SELECT {self._verdict()} AS verdict, count(*) AS rows
+SELECT {counts}
+FROM (
+SELECT {self._verdict()} AS verdict
 {self._compared(has_repeated=has_repeated)}
-GROUP BY 1
+) AS judged
+"""
+
+    def sample_has_news(self) -> str:
+        """Tell whether a random sample, $1 percent of the batch's pages, has anything new."""
+        current = " AND t.is_current" if self.target.keeps_versions else ""
+        return f"""
+SELECT EXISTS (
+    SELECT FROM {self.landing} AS l TABLESAMPLE SYSTEM ($1)
+    WHERE NOT EXISTS (
+        SELECT FROM {self.target.table} AS t
+        WHERE {self._key_matches("t", "l")}{current} AND t."_row_hash" = l."_row_hash"
+    )
+)
 """
 
     def judge(self, *, has_repeated: bool) -> str:
@@ -254,7 +310,11 @@ WHERE v."_line" = l."_line" AND v.verdict IN ('{CHANGED}', '{AMENDED}')
     @staticmethod
     def tally_verdicts() -> str:
         """Count the written verdicts."""
-        return f"SELECT verdict, count(*) AS rows FROM {VERDICTS} GROUP BY verdict"
+        counts = ", ".join(
+            f"""count(*) FILTER (WHERE verdict = '{each}') AS "{each}\""""
+            for each in (NEW, UNCHANGED, SUPERSEDED, CHANGED, AMENDED)
+        )
+        return f"SELECT {counts} FROM {VERDICTS}"
 
     def _judged(self, select: str, verdict: str, order: str) -> str:
         return f"""SELECT {select}
@@ -272,22 +332,27 @@ INSERT INTO {self.target.table} ({self._column_list()}{since})
 {self._judged(f"{self._select_list}{first}", NEW, self._key("l"))}
 """
 
-    def update_changed(self) -> str:
-        """Replace changed rows where they stand, page by page."""
+    def collect_changed(self) -> str:
+        """Put the rows that replace others side by side with the places of those, page by page."""
         verdict = AMENDED if self.target.keeps_versions else CHANGED
-        assignments = ", ".join(
-            f"{quote(name)} = i.{quote(name)}" for name in self.columns if name not in self.spec.key
-        )
-        known = ', "_is_inferred" = false' if self.target.surrogate else ""
         select = ", ".join(
             f"{value} AS {quote(name)}"
             for value, name in zip(self._values, self.columns, strict=True)
         )
         return f"""
-UPDATE {self.target.table} AS t SET {assignments}{known}
-FROM (
+CREATE TEMPORARY TABLE {CHANGES} ON COMMIT DROP AS
 {self._judged(f"v.place, {select}", verdict, "v.place")}
-) AS i
+"""
+
+    def update_changed(self) -> str:
+        """Replace changed rows where they stand."""
+        assignments = ", ".join(
+            f"{quote(name)} = i.{quote(name)}" for name in self.columns if name not in self.spec.key
+        )
+        known = ', "_is_inferred" = false' if self.target.surrogate else ""
+        return f"""
+UPDATE {self.target.table} AS t SET {assignments}{known}
+FROM {CHANGES} AS i
 WHERE t.ctid = i.place
 """
 

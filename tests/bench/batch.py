@@ -134,9 +134,12 @@ class Bench:
 
     def _time_copy(self, lane: str, run: int, database: str, path: Path) -> None:
         seconds, rows = self.server.copy(database, path)
-        expected = (self.inputs.clean, self.inputs.rows), (
-            self.inputs.increment,
-            self.inputs.increment_ledger["read"],
+        expected = (
+            (self.inputs.clean, self.inputs.rows),
+            (
+                self.inputs.increment,
+                self.inputs.increment_ledger["read"],
+            ),
         )
         if rows != dict(expected)[path]:
             raise BenchError(f"{lane}, run {run}: \\copy left {rows} rows")
@@ -204,7 +207,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     given = parser.parse_args(arguments)
     given.lanes = frozenset(given.lanes.split(","))
     if unknown := given.lanes - set(LANES):
-        parser.error(f"--lanes has no {', '.join(sorted(unknown))}; take some of {', '.join(LANES)}")
+        parser.error(
+            f"--lanes has no {', '.join(sorted(unknown))}; take some of {', '.join(LANES)}"
+        )
     if given.lanes & ON_TOP_OF_FULL:
         given.lanes |= {"full"}
     if given.rows < 1000 or given.runs < 1:  # fewer rows plant no flaw of each kind

@@ -13,8 +13,8 @@ from time import perf_counter
 from typing import Any
 
 from infra.postgres.connection import Pool
-from schemas.datasets import DATASETS
 from schemas.dataset import Role, Spec, freeze
+from schemas.datasets import DATASETS
 from tasks.extract_csv import CsvFile
 from tasks.load import Order, load_source
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from deployments.bootstrap import bootstrap
 from infra.local.postgres import Postgres
@@ -67,7 +67,7 @@ class BenchServer:
         self.postgres = Postgres(folder / "postgres", settings=SETTINGS)
         self._loader_password = secrets.token_urlsafe(24)
 
-    def __enter__(self) -> "BenchServer":
+    def __enter__(self) -> Self:
         """Start it and prepare the template."""
         self.postgres.start()
         try:
@@ -94,9 +94,9 @@ class BenchServer:
         return " ".join(f"{name}={value}" for name, value in zip(SHOWN, values, strict=True))
 
     @contextmanager
-    def clone(self, name: str) -> Iterator[str]:
-        """Lend a copy of the template under that name; it is gone afterwards."""
-        self.postgres.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE};")
+    def clone(self, name: str, *, of: str = TEMPLATE) -> Iterator[str]:
+        """Lend a copy of a database, by default the template; it is gone afterwards."""
+        self.postgres.execute(f"CREATE DATABASE {name} TEMPLATE {of};")
         try:
             yield name
         finally:

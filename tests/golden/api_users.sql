@@ -1,0 +1,196 @@
+CREATE TABLE "staging"."api_users" (
+    "id" bigint,
+    "name" text,
+    "username" text,
+    "email" text,
+    "phone" text,
+    "website" text,
+    "address_street" text,
+    "address_suite" text,
+    "address_city" text,
+    "address_zipcode" text,
+    "address_geo_lat" double precision,
+    "address_geo_lng" double precision,
+    "company_name" text,
+    "company_catchphrase" text,
+    "company_bs" text,
+    "_line" bigint NOT NULL,
+    "_row_hash" bigint NOT NULL,
+    "_extra" jsonb,
+    "_batch_id" bigint NOT NULL,
+    "_source" text NOT NULL,
+    "_version" timestamptz NOT NULL,
+    "_extracted_at" timestamptz NOT NULL
+);
+CREATE INDEX ON "staging"."api_users" ("_batch_id");
+COMMENT ON TABLE "staging"."api_users" IS 'One row per user of the partner''s API; nested objects are flattened with underscores.';
+
+CREATE TABLE "warehouse"."dim_api_users" (
+    "api_users_key" bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    "id" bigint NOT NULL,
+    "name" text,
+    "username" text,
+    "email" text,
+    "phone" text,
+    "website" text,
+    "address_street" text,
+    "address_suite" text,
+    "address_city" text,
+    "address_zipcode" text,
+    "address_geo_lat" double precision,
+    "address_geo_lng" double precision,
+    "company_name" text,
+    "company_catchphrase" text,
+    "company_bs" text,
+    "_is_inferred" boolean NOT NULL DEFAULT false,
+    "_batch_id" bigint NOT NULL,
+    "_version" timestamptz NOT NULL,
+    "_line" bigint NOT NULL,
+    "_row_hash" bigint NOT NULL,
+    "_extra" jsonb,
+    CHECK ("_is_inferred" OR ("name" IS NOT NULL AND "username" IS NOT NULL AND "email" IS NOT NULL)),
+    UNIQUE ("id")
+);
+COMMENT ON TABLE "warehouse"."dim_api_users" IS 'One row per user of the partner''s API; nested objects are flattened with underscores.';
+
+-- analyze
+ANALYZE "staging"."api_users__b1" ("id", "_line");
+
+-- collect_changed
+CREATE TEMPORARY TABLE "_changes" ON COMMIT DROP AS
+SELECT v.place, l."id" AS "id", l."name" AS "name", l."username" AS "username", l."email" AS "email", l."phone" AS "phone", l."website" AS "website", l."address_street" AS "address_street", l."address_suite" AS "address_suite", l."address_city" AS "address_city", l."address_zipcode" AS "address_zipcode", l."address_geo_lat" AS "address_geo_lat", l."address_geo_lng" AS "address_geo_lng", l."company_name" AS "company_name", l."company_catchphrase" AS "company_catchphrase", l."company_bs" AS "company_bs", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+FROM "_verdicts" AS v
+JOIN "staging"."api_users__b1" AS l ON l."_line" = v."_line"
+
+WHERE v.verdict = 'c'
+ORDER BY v.place;
+
+-- count_repeated
+SELECT
+    count(*) FILTER (WHERE is_duplicate) AS duplicates,
+    count(*) FILTER (WHERE NOT is_duplicate) AS superseded
+FROM "staging"."api_users__b1_repeated";
+
+-- count_verdicts: none repeated
+SELECT count(*) FILTER (WHERE verdict = 'n') AS "n", count(*) FILTER (WHERE verdict = 'u') AS "u", count(*) FILTER (WHERE verdict = 's') AS "s", count(*) FILTER (WHERE verdict = 'c') AS "c", count(*) FILTER (WHERE verdict = 'a') AS "a"
+FROM (
+SELECT CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."api_users__b1" AS l
+LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
+
+) AS judged;
+
+-- count_verdicts: some repeated
+SELECT count(*) FILTER (WHERE verdict = 'n') AS "n", count(*) FILTER (WHERE verdict = 'u') AS "u", count(*) FILTER (WHERE verdict = 's') AS "s", count(*) FILTER (WHERE verdict = 'c') AS "c", count(*) FILTER (WHERE verdict = 'a') AS "a"
+FROM (
+SELECT CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."api_users__b1" AS l
+LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
+WHERE NOT EXISTS (SELECT FROM "staging"."api_users__b1_repeated" AS r WHERE r."_line" = l."_line")
+) AS judged;
+
+-- create_suspects
+CREATE UNLOGGED TABLE "staging"."api_users__b1_suspects" ("id" bigint);
+
+-- drop_working_tables
+DROP TABLE IF EXISTS "staging"."api_users__b1_suspects", "staging"."api_users__b1_repeated";
+
+-- find_repeated
+CREATE UNLOGGED TABLE "staging"."api_users__b1_repeated" AS
+SELECT "_line", is_duplicate
+FROM (
+    SELECT
+        l."_line",
+        l."_row_hash" = first_value(l."_row_hash") OVER newest_first AS is_duplicate,
+        row_number() OVER newest_first AS place
+    FROM "staging"."api_users__b1" AS l
+    JOIN "staging"."api_users__b1_suspects" AS k ON k."id" = l."id"
+    WINDOW newest_first AS (
+        PARTITION BY l."id" ORDER BY l."_version" DESC, l."_line" DESC
+    )
+) AS ranked
+WHERE place > 1;
+
+-- insert_all: none repeated
+INSERT INTO "warehouse"."dim_api_users" ("id", "name", "username", "email", "phone", "website", "address_street", "address_suite", "address_city", "address_zipcode", "address_geo_lat", "address_geo_lng", "company_name", "company_catchphrase", "company_bs", "_batch_id", "_version", "_line", "_row_hash", "_extra")
+SELECT l."id", l."name", l."username", l."email", l."phone", l."website", l."address_street", l."address_suite", l."address_city", l."address_zipcode", l."address_geo_lat", l."address_geo_lng", l."company_name", l."company_catchphrase", l."company_bs", l."_batch_id", l."_version", l."_line", l."_row_hash", l."_extra"
+FROM "staging"."api_users__b1" AS l;
+
+-- insert_all: some repeated
+INSERT INTO "warehouse"."dim_api_users" ("id", "name", "username", "email", "phone", "website", "address_street", "address_suite", "address_city", "address_zipcode", "address_geo_lat", "address_geo_lng", "company_name", "company_catchphrase", "company_bs", "_batch_id", "_version", "_line", "_row_hash", "_extra")
+SELECT l."id", l."name", l."username", l."email", l."phone", l."website", l."address_street", l."address_suite", l."address_city", l."address_zipcode", l."address_geo_lat", l."address_geo_lng", l."company_name", l."company_catchphrase", l."company_bs", l."_batch_id", l."_version", l."_line", l."_row_hash", l."_extra"
+FROM "staging"."api_users__b1" AS l
+
+WHERE NOT EXISTS (SELECT FROM "staging"."api_users__b1_repeated" AS r WHERE r."_line" = l."_line");
+
+-- insert_new
+INSERT INTO "warehouse"."dim_api_users" ("id", "name", "username", "email", "phone", "website", "address_street", "address_suite", "address_city", "address_zipcode", "address_geo_lat", "address_geo_lng", "company_name", "company_catchphrase", "company_bs", "_batch_id", "_version", "_line", "_row_hash", "_extra")
+SELECT l."id", l."name", l."username", l."email", l."phone", l."website", l."address_street", l."address_suite", l."address_city", l."address_zipcode", l."address_geo_lat", l."address_geo_lng", l."company_name", l."company_catchphrase", l."company_bs", l."_batch_id", l."_version", l."_line", l."_row_hash", l."_extra"
+FROM "_verdicts" AS v
+JOIN "staging"."api_users__b1" AS l ON l."_line" = v."_line"
+
+WHERE v.verdict = 'n'
+ORDER BY l."id";
+
+-- judge: none repeated
+CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
+SELECT l."_line", t.ctid AS place, CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."api_users__b1" AS l
+LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id";
+
+-- judge: some repeated
+CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
+SELECT l."_line", t.ctid AS place, CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."api_users__b1" AS l
+LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
+WHERE NOT EXISTS (SELECT FROM "staging"."api_users__b1_repeated" AS r WHERE r."_line" = l."_line");
+
+-- overtake
+UPDATE "_verdicts" AS v SET verdict = 's'
+FROM "staging"."api_users__b1" AS l
+WHERE v."_line" = l."_line" AND v.verdict IN ('c', 'a')
+    AND EXISTS (
+        SELECT FROM "staging"."api_users" AS s
+        WHERE s."id" = l."id" AND s."_version" > l."_version"
+    );
+
+-- sample_has_news
+SELECT EXISTS (
+    SELECT FROM "staging"."api_users__b1" AS l TABLESAMPLE SYSTEM ($1)
+    WHERE NOT EXISTS (
+        SELECT FROM "warehouse"."dim_api_users" AS t
+        WHERE t."id" = l."id" AND t."_row_hash" = l."_row_hash"
+    )
+);
+
+-- suspect_all
+CREATE UNLOGGED TABLE "staging"."api_users__b1_suspects" AS
+SELECT "id" FROM "staging"."api_users__b1" GROUP BY "id" HAVING count(*) > 1;
+
+-- tally_verdicts
+SELECT count(*) FILTER (WHERE verdict = 'n') AS "n", count(*) FILTER (WHERE verdict = 'u') AS "u", count(*) FILTER (WHERE verdict = 's') AS "s", count(*) FILTER (WHERE verdict = 'c') AS "c", count(*) FILTER (WHERE verdict = 'a') AS "a" FROM "_verdicts";
+
+-- update_changed
+UPDATE "warehouse"."dim_api_users" AS t SET "name" = i."name", "username" = i."username", "email" = i."email", "phone" = i."phone", "website" = i."website", "address_street" = i."address_street", "address_suite" = i."address_suite", "address_city" = i."address_city", "address_zipcode" = i."address_zipcode", "address_geo_lat" = i."address_geo_lat", "address_geo_lng" = i."address_geo_lng", "company_name" = i."company_name", "company_catchphrase" = i."company_catchphrase", "company_bs" = i."company_bs", "_batch_id" = i."_batch_id", "_version" = i."_version", "_line" = i."_line", "_row_hash" = i."_row_hash", "_extra" = i."_extra", "_is_inferred" = false
+FROM "_changes" AS i
+WHERE t.ctid = i.place;

@@ -1,0 +1,185 @@
+CREATE TABLE "staging"."customers" (
+    "customer_id" bigint,
+    "name" text,
+    "email" text,
+    "city" text,
+    "country" text,
+    "signup_date" date,
+    "credit_limit" numeric(18,2),
+    "_line" bigint NOT NULL,
+    "_row_hash" bigint NOT NULL,
+    "_extra" jsonb,
+    "_batch_id" bigint NOT NULL,
+    "_source" text NOT NULL,
+    "_version" timestamptz NOT NULL,
+    "_extracted_at" timestamptz NOT NULL
+);
+CREATE INDEX ON "staging"."customers" ("_batch_id");
+COMMENT ON TABLE "staging"."customers" IS 'One row per customer of the shop, as the CRM exports it.';
+
+CREATE TABLE "warehouse"."dim_customers" (
+    "customer_key" bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    "customer_id" bigint NOT NULL,
+    "name" text,
+    "email" text,
+    "city" text,
+    "country" text,
+    "signup_date" date,
+    "credit_limit" numeric(18,2),
+    "_is_inferred" boolean NOT NULL DEFAULT false,
+    "_batch_id" bigint NOT NULL,
+    "_version" timestamptz NOT NULL,
+    "_line" bigint NOT NULL,
+    "_row_hash" bigint NOT NULL,
+    "_extra" jsonb,
+    CHECK ("_is_inferred" OR ("name" IS NOT NULL AND "country" IS NOT NULL AND "signup_date" IS NOT NULL)),
+    UNIQUE ("customer_id")
+);
+COMMENT ON TABLE "warehouse"."dim_customers" IS 'One row per customer of the shop, as the CRM exports it.';
+
+-- analyze
+ANALYZE "staging"."customers__b1" ("customer_id", "_line");
+
+-- collect_changed
+CREATE TEMPORARY TABLE "_changes" ON COMMIT DROP AS
+SELECT v.place, l."customer_id" AS "customer_id", l."name" AS "name", l."email" AS "email", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+FROM "_verdicts" AS v
+JOIN "staging"."customers__b1" AS l ON l."_line" = v."_line"
+
+WHERE v.verdict = 'c'
+ORDER BY v.place;
+
+-- count_repeated
+SELECT
+    count(*) FILTER (WHERE is_duplicate) AS duplicates,
+    count(*) FILTER (WHERE NOT is_duplicate) AS superseded
+FROM "staging"."customers__b1_repeated";
+
+-- count_verdicts: none repeated
+SELECT count(*) FILTER (WHERE verdict = 'n') AS "n", count(*) FILTER (WHERE verdict = 'u') AS "u", count(*) FILTER (WHERE verdict = 's') AS "s", count(*) FILTER (WHERE verdict = 'c') AS "c", count(*) FILTER (WHERE verdict = 'a') AS "a"
+FROM (
+SELECT CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."customers__b1" AS l
+LEFT JOIN "warehouse"."dim_customers" AS t ON t."customer_id" = l."customer_id"
+
+) AS judged;
+
+-- count_verdicts: some repeated
+SELECT count(*) FILTER (WHERE verdict = 'n') AS "n", count(*) FILTER (WHERE verdict = 'u') AS "u", count(*) FILTER (WHERE verdict = 's') AS "s", count(*) FILTER (WHERE verdict = 'c') AS "c", count(*) FILTER (WHERE verdict = 'a') AS "a"
+FROM (
+SELECT CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."customers__b1" AS l
+LEFT JOIN "warehouse"."dim_customers" AS t ON t."customer_id" = l."customer_id"
+WHERE NOT EXISTS (SELECT FROM "staging"."customers__b1_repeated" AS r WHERE r."_line" = l."_line")
+) AS judged;
+
+-- create_suspects
+CREATE UNLOGGED TABLE "staging"."customers__b1_suspects" ("customer_id" bigint);
+
+-- dates_outside: signup_date
+SELECT warehouse.add_dates(array_agg(each))
+FROM (SELECT DISTINCT l."signup_date"::date AS each FROM "staging"."customers__b1" AS l) AS dates
+WHERE each IS NOT NULL AND NOT EXISTS (SELECT FROM warehouse.dim_date WHERE date_key = each);
+
+-- drop_working_tables
+DROP TABLE IF EXISTS "staging"."customers__b1_suspects", "staging"."customers__b1_repeated";
+
+-- find_repeated
+CREATE UNLOGGED TABLE "staging"."customers__b1_repeated" AS
+SELECT "_line", is_duplicate
+FROM (
+    SELECT
+        l."_line",
+        l."_row_hash" = first_value(l."_row_hash") OVER newest_first AS is_duplicate,
+        row_number() OVER newest_first AS place
+    FROM "staging"."customers__b1" AS l
+    JOIN "staging"."customers__b1_suspects" AS k ON k."customer_id" = l."customer_id"
+    WINDOW newest_first AS (
+        PARTITION BY l."customer_id" ORDER BY l."_version" DESC, l."_line" DESC
+    )
+) AS ranked
+WHERE place > 1;
+
+-- insert_all: none repeated
+INSERT INTO "warehouse"."dim_customers" ("customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_batch_id", "_version", "_line", "_row_hash", "_extra")
+SELECT l."customer_id", l."name", l."email", l."city", l."country", l."signup_date", l."credit_limit", l."_batch_id", l."_version", l."_line", l."_row_hash", l."_extra"
+FROM "staging"."customers__b1" AS l;
+
+-- insert_all: some repeated
+INSERT INTO "warehouse"."dim_customers" ("customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_batch_id", "_version", "_line", "_row_hash", "_extra")
+SELECT l."customer_id", l."name", l."email", l."city", l."country", l."signup_date", l."credit_limit", l."_batch_id", l."_version", l."_line", l."_row_hash", l."_extra"
+FROM "staging"."customers__b1" AS l
+
+WHERE NOT EXISTS (SELECT FROM "staging"."customers__b1_repeated" AS r WHERE r."_line" = l."_line");
+
+-- insert_new
+INSERT INTO "warehouse"."dim_customers" ("customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_batch_id", "_version", "_line", "_row_hash", "_extra")
+SELECT l."customer_id", l."name", l."email", l."city", l."country", l."signup_date", l."credit_limit", l."_batch_id", l."_version", l."_line", l."_row_hash", l."_extra"
+FROM "_verdicts" AS v
+JOIN "staging"."customers__b1" AS l ON l."_line" = v."_line"
+
+WHERE v.verdict = 'n'
+ORDER BY l."customer_id";
+
+-- judge: none repeated
+CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
+SELECT l."_line", t.ctid AS place, CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."customers__b1" AS l
+LEFT JOIN "warehouse"."dim_customers" AS t ON t."customer_id" = l."customer_id";
+
+-- judge: some repeated
+CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
+SELECT l."_line", t.ctid AS place, CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."customers__b1" AS l
+LEFT JOIN "warehouse"."dim_customers" AS t ON t."customer_id" = l."customer_id"
+WHERE NOT EXISTS (SELECT FROM "staging"."customers__b1_repeated" AS r WHERE r."_line" = l."_line");
+
+-- overtake
+UPDATE "_verdicts" AS v SET verdict = 's'
+FROM "staging"."customers__b1" AS l
+WHERE v."_line" = l."_line" AND v.verdict IN ('c', 'a')
+    AND EXISTS (
+        SELECT FROM "staging"."customers" AS s
+        WHERE s."customer_id" = l."customer_id" AND s."_version" > l."_version"
+    );
+
+-- sample_has_news
+SELECT EXISTS (
+    SELECT FROM "staging"."customers__b1" AS l TABLESAMPLE SYSTEM ($1)
+    WHERE NOT EXISTS (
+        SELECT FROM "warehouse"."dim_customers" AS t
+        WHERE t."customer_id" = l."customer_id" AND t."_row_hash" = l."_row_hash"
+    )
+);
+
+-- suspect_all
+CREATE UNLOGGED TABLE "staging"."customers__b1_suspects" AS
+SELECT "customer_id" FROM "staging"."customers__b1" GROUP BY "customer_id" HAVING count(*) > 1;
+
+-- tally_verdicts
+SELECT count(*) FILTER (WHERE verdict = 'n') AS "n", count(*) FILTER (WHERE verdict = 'u') AS "u", count(*) FILTER (WHERE verdict = 's') AS "s", count(*) FILTER (WHERE verdict = 'c') AS "c", count(*) FILTER (WHERE verdict = 'a') AS "a" FROM "_verdicts";
+
+-- update_changed
+UPDATE "warehouse"."dim_customers" AS t SET "name" = i."name", "email" = i."email", "city" = i."city", "country" = i."country", "signup_date" = i."signup_date", "credit_limit" = i."credit_limit", "_batch_id" = i."_batch_id", "_version" = i."_version", "_line" = i."_line", "_row_hash" = i."_row_hash", "_extra" = i."_extra", "_is_inferred" = false
+FROM "_changes" AS i
+WHERE t.ctid = i.place;

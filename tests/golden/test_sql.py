@@ -1,0 +1,70 @@
+"""The SQL of each dataset, held in one file a dataset, so that a change of it is read in review.
+
+After a change that is meant, write the files anew and look at their diff:
+
+    python -m pytest tests/golden --update-golden
+"""
+
+import inspect
+import itertools
+from pathlib import Path
+
+import pytest
+
+from infra.postgres.merge_sql import MergeSql
+from infra.postgres.tables import tables_of
+from schemas.dataset import Dataset, Kind
+from schemas.datasets import DATASETS
+
+FOLDER = Path(__file__).parent
+
+
+def statements(dataset: type[Dataset]) -> dict[str, str]:
+    """Return every statement that MergeSql can make for the dataset, by its method."""
+    spec = dataset.spec
+    sql = MergeSql(spec, f"{spec.table}__b1")
+    dates = [each for each in spec.columns if each.kind is Kind.DATE]
+    values = {
+        "reference": [(f"{each.name} ", each) for each in spec.references],
+        "column": [(f"{each.name} ", each.name) for each in dates],
+        "listed": [("given as $1", True), ("looked up", False)],
+        "has_repeated": [("none repeated", False), ("some repeated", True)],
+    }
+    found = {}
+    for name, method in inspect.getmembers(sql, callable):
+        if name.startswith("_") or (name.endswith("_versions") and not sql.target.keeps_versions):
+            continue
+        parameters = list(inspect.signature(method).parameters.values())
+        for chosen in itertools.product(*(values[each.name] for each in parameters)):
+            said = "".join(words for words, _ in chosen).strip()
+            by_place = [v for (_, v), p in zip(chosen, parameters, strict=True) if not by_name(p)]
+            named = {p.name: v for (_, v), p in zip(chosen, parameters, strict=True) if by_name(p)}
+            found[f"{name}: {said}" if said else name] = method(*by_place, **named)
+    return found
+
+
+def by_name(parameter: inspect.Parameter) -> bool:
+    return parameter.kind is inspect.Parameter.KEYWORD_ONLY
+
+
+def script(dataset: type[Dataset]) -> str:
+    parts = [table.ddl for table in tables_of(dataset.spec)]
+    parts += [f"-- {name}\n{text.strip()};\n" for name, text in statements(dataset).items()]
+    return "\n".join("\n".join(line.rstrip() for line in each.split("\n")) for each in parts)
+
+
+@pytest.mark.parametrize("dataset", DATASETS, ids=lambda each: each.spec.table)
+def test_the_sql_of_a_dataset_is_what_was_reviewed(
+    dataset: type[Dataset], request: pytest.FixtureRequest
+) -> None:
+    path = FOLDER / f"{dataset.spec.table}.sql"
+    made = script(dataset)
+    if request.config.getoption("--update-golden", default=False):
+        path.write_text(made, encoding="utf-8")
+    assert path.exists(), f"{path.name} is missing; run with --update-golden"
+    assert made == path.read_text(encoding="utf-8")
+
+
+def test_there_is_no_golden_file_without_a_dataset() -> None:
+    files = {path.stem for path in FOLDER.glob("*.sql")}
+    assert files == {each.spec.table for each in DATASETS}
