@@ -30,6 +30,7 @@ from tasks.progress import ByteProgress
 from tasks.publish import publish_ledger
 from tasks.record import record_execution
 from tasks.run_jobs import JobRunner
+from tasks.steps import prune_staging
 
 PIPELINE = "daily_etl_pipeline"
 
@@ -65,6 +66,7 @@ async def daily_etl_pipeline(
             )
             reports = await runner.run_all(jobs)
         run.records_processed = sum(report.ledger.read for report in reports)
+        await prune_staging(pool, retention_days=settings.staging_retention_days)
         await publish_ledger(reports, execution_id=run.id)
         refuse_failures(reports)
     return reports

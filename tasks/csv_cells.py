@@ -116,9 +116,12 @@ def _parse(
     if not text.size:
         return schema.empty_table(), []
     view = memoryview(text).cast("B")
-    if view[:3] == UTF8_MARK:
-        # pyarrow would take it for the mark of a file; an empty line before it counts nowhere.
-        text = pa.py_buffer(b"\n" + text.to_pybytes())
+    # pyarrow takes a mark in front for that of a file; a blank line before it counts nowhere.
+    before = b"\n" if view[:3] == UTF8_MARK else b""
+    # Without a line end it takes an empty last cell for a quoted one, if that before it is.
+    after = b"" if view[-1] in b"\r\n" else b"\n"
+    if before or after:
+        text = pa.py_buffer(before + text.to_pybytes() + after)
     ragged: list[tuple[int, int]] = []
 
     def note(row: csv.InvalidRow) -> str:
@@ -133,12 +136,7 @@ def _parse(
             block_size=text.size + 1,
             column_names=list(columns),
         ),
-        parse_options=csv.ParseOptions(
-            delimiter=delimiter,
-            # Else an unfinished last line would be torn at a line end inside quotes.
-            newlines_in_values=view[-1] not in b"\r\n",
-            invalid_row_handler=note,
-        ),
+        parse_options=csv.ParseOptions(delimiter=delimiter, invalid_row_handler=note),
         convert_options=csv.ConvertOptions(
             check_utf8=False,
             column_types=schema,

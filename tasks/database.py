@@ -1,6 +1,6 @@
 """Where the database is: from the settings, or from a Prefect block of prefect-sqlalchemy."""
 
-import prefect_sqlalchemy  # type: ignore[import-untyped] # it ships no types
+import prefect_sqlalchemy
 
 from infra.postgres.connection import Pool
 from infra.settings import Settings

@@ -28,6 +28,7 @@ from tasks.extract_frame import FrameBlock, from_frame
 from tasks.load import Order, Progress, Report, load_source
 from tasks.load_endpoint import load_fetched
 from tasks.load_file import load_found
+from tasks.prune_staging import prune_batches
 
 RETRIES = 3
 
@@ -121,3 +122,9 @@ async def load_frame(
     load_id = UUID(task_run.id) if task_run.id else uuid4()
     order = Order(execution_id, name, dataset.spec.table, dataset.spec, load_id)
     return await load_source(pool, from_frame(frame), order)
+
+
+@task(task_run_name="prune staging", tags=["retention"], **REPEATABLE)
+async def prune_staging(pool: Pool, *, retention_days: int) -> int:
+    """Drop staged batches that were loaded longer ago; returns how many."""
+    return await prune_batches(pool, retention_days=retention_days)

@@ -1,14 +1,14 @@
-"""The loader that is killed: one process a load, which says what it is about to do.
+"""The loader that is killed: a process that says what it is about to do.
 
     python -m tests.chaos.loader
 
-reads orders from standard input, one JSON object a line, and forks a process for each: the
-libraries are imported once, and what is killed is a process with connections of its own all the
-same. On standard output, one line each: `started PID`, `STEP` before every statement, and at the
-end `loaded [reports]`, `failed [type, sentence]` or nothing (it was killed), then `ended CODE`.
+It imports what it needs, waits for its order, one line of JSON on standard input, and carries it
+out. On standard output, one line each: `step …` before every statement and with every block
+read, then `loaded [reports]` or `failed [type, sentence]`, or nothing: it was killed.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import IO, Any
 
 import asyncpg
 
@@ -32,6 +32,7 @@ from tasks.load_file import load_found
 from tasks.record import record_execution
 
 PIPELINE = "chaos"
+FAILED = 3
 
 
 def _say(*words: object) -> None:
@@ -75,91 +76,86 @@ async def load_folder(url: str, folder: Path) -> list[dict[str, Any]]:
     return reports
 
 
-def _run_order(order: dict[str, str]) -> int:
+def main() -> int:
+    """Carry out one order; the exit code is 3 after an error that a person is told in a line."""
+    order = json.loads(sys.stdin.readline() or "null")
+    if order is None:  # nobody wanted it
+        return 0
     _announce_statements()
     try:
         reports = asyncio.run(load_folder(order["url"], Path(order["folder"])))
     except SluicewayError as error:
         _say("failed", json.dumps([type(error).__name__, str(error)]))
-        return 3
+        return FAILED
     _say("loaded", json.dumps(reports))
     return 0
 
 
-def main() -> None:
-    """Fork a process for each order until standard input ends."""
-    for line in sys.stdin:
-        order = json.loads(line)
-        if (child := os.fork()) == 0:
-            code = 1
-            try:
-                code = _run_order(order)
-            except BaseException:  # noqa: BLE001 - the fork must not go on as its parent
-                sys.excepthook(*sys.exc_info())
-            finally:
-                sys.stderr.flush()
-                os._exit(code)
-        _say("started", child)
-        _say("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-
-
-class Loaders:
-    """Starts loaders and listens to them; the other end of this module's `main`."""
+class Loader:
+    """The other end: one such process, already importing, and an ear for what it says."""
 
     def __init__(self) -> None:
-        """Start the process that forks them."""
+        """Start the process; it waits for `order`."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.loader"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
-        self._lines: SimpleQueue[str] = SimpleQueue()
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
-        self.pid = 0
+        self._lines: SimpleQueue[str | None] = SimpleQueue()
+        self._ears = [
+            threading.Thread(target=self._listen, args=(stream, prefix), daemon=True)
+            for stream, prefix in ((self._process.stdout, ""), (self._process.stderr, "error "))
+        ]
+        for each in self._ears:
+            each.start()
 
-    def _listen(self) -> None:
-        for line in self._process.stdout or ():
-            self._lines.put(line.rstrip("\n"))
-        self._lines.put("gone")
-
-    def start(self, url: str, folder: Path) -> None:
-        """Start one loader; `pid` is its process."""
-        order = json.dumps({"url": url, "folder": str(folder)})
+    def order(self, url: str, folder: Path) -> None:
+        """Let it load the folder."""
         assert self._process.stdin is not None
-        self._process.stdin.write(order + "\n")
-        self._process.stdin.flush()
-        while not (line := self.hear()).startswith("started "):
-            # The child may speak before its parent does.
-            self._lines.put(line)
-        self.pid = int(line.split()[1])
+        with self._process.stdin as pipe:
+            pipe.write(json.dumps({"url": url, "folder": str(folder)}) + "\n")
 
-    def hear(self, timeout_seconds: float = 60) -> str:
-        """Return the next line that a loader said."""
-        line = self._lines.get(timeout=timeout_seconds)
-        assert line != "gone", "the process that forks the loaders ended"
-        return line
+    def hear(self) -> str | None:
+        """Return the next line it says; None once it has ended and said all."""
+        return self._lines.get(timeout=60)
 
-    def finish(self) -> tuple[int, Any]:
-        """Return the loader's exit code and what it said last: reports, or an error."""
-        said = None
-        while not (line := self.hear()).startswith("ended "):
-            word, _, rest = line.partition(" ")
+    def kill(self) -> None:
+        """End it at once, as `kill -9` does; nothing happens where it has ended."""
+        self._process.kill()
+
+    def finish(self) -> tuple[int, Any, str]:
+        """Return its exit code, what it said last (reports or an error), and its complaints."""
+        said, complaints = None, []
+        silent = 0
+        while silent < len(self._ears):
+            line = self.hear()
+            word, _, rest = (line or "").partition(" ")
+            silent += line is None
             if word in {"loaded", "failed"}:
                 said = json.loads(rest)
-        return int(line.split()[1]), said
+            elif word == "error":
+                complaints.append(rest)
+        return self._process.wait(timeout=60), said, "\n".join(complaints)
 
-    def close(self) -> None:
-        """Leave none of them."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+    def dismiss(self) -> None:
+        """Leave nothing of it."""
+        self.kill()
         self._process.wait(timeout=60)
-        self._listener.join()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        for each in self._ears:
+            each.join()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if stream is not None and not stream.closed:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+
+    def _listen(self, stream: IO[str], prefix: str) -> None:
+        for line in stream:
+            self._lines.put(prefix + line.rstrip("\n"))
+        self._lines.put(None)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -67,9 +67,9 @@ def test_staging_holds_every_column_nullable_and_the_lineage() -> None:
     columns = columns_of(staging_of(Stock.spec).ddl)
     assert list(columns)[:3] == ["shop_id", "day", "units"]
     assert not any("NOT NULL" in columns[name] for name in Stock.spec.names)
-    assert {"_line", "_row_hash", "_batch_id", "_source", "_version", "_extracted_at"} <= set(
+    assert {"_line", "_row_hash", "_batch_id", "_source", "_version", "_extracted_at"} <= {
         name for name, kind in columns.items() if kind.endswith("NOT NULL")
-    )
+    }
     assert columns["_extra"] == "jsonb"
     assert staging_table(Stock.spec) == '"staging"."stock"'
 

@@ -42,6 +42,13 @@ def test_cells_are_text_and_only_an_empty_cell_without_quotes_is_null(tmp_path: 
     assert file.notes == []
 
 
+def test_an_empty_last_cell_is_null_even_where_the_file_ends_without_a_line_end(
+    tmp_path: Path,
+) -> None:
+    assert rows_of(read(write(tmp_path, 'a,b\n1,2\n"",'))[1]) == [("1", "2"), ("", None)]
+    assert rows_of(read(write(tmp_path, 'a,b\n1,2\n,""'))[1]) == [("1", "2"), (None, "")]
+
+
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("last", [True, False])
 def test_any_line_end_will_do_and_the_last_may_be_missing(
