@@ -1,6 +1,7 @@
 """A run of a deployment, triggered and followed on the terminal until it ends."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
@@ -84,5 +85,7 @@ async def _say_logs(client: PrefectClient, flow_run_id: UUID, offset: int, say: 
         sort=LogSort.TIMESTAMP_ASC,
     )
     for log in logs:
+        if log.name.startswith("prefect") and log.level < logging.WARNING:
+            continue  # Prefect's own steps: the pipeline's lines say what happened
         say(f"  {log.timestamp.astimezone():%H:%M:%S} {log.message}")
     return len(logs)

@@ -18,6 +18,7 @@ REASONS_SHOWN = 3
 UNCHANGED, REFUSED = "UNCHANGED", "REFUSED"
 TERMS = (
     "read",
+    "loaded",
     "inserted",
     "updated",
     "unchanged",
@@ -25,7 +26,9 @@ TERMS = (
     "duplicates",
     "quarantined",
 )
-"""The ledger in the order in which it is read: the first is the sum of the others."""
+"""The ledger in the order in which it is read; `loaded` is the sum of the three after it."""
+
+PARTS_OF_LOADED = ("inserted", "updated", "unchanged")
 
 _EXECUTION = """
     SELECT id, pipeline_name, status, error_message, warnings,
@@ -194,7 +197,8 @@ def _ledger(report: Report) -> Table:
         table.add_column(Text(each.dataset), justify="right")
     for term in TERMS:
         numbers = [getattr(each, term) for each in report.counts]
-        table.add_row(term, *(f"{number:,}" for number in numbers), end_section=term == "read")
+        label = f"  {term}" if term in PARTS_OF_LOADED else term
+        table.add_row(label, *(f"{number:,}" for number in numbers), end_section=term == "read")
     return table
 
 

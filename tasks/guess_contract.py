@@ -80,13 +80,16 @@ class Guess:
 
 
 def guess_contract(cells: pl.DataFrame, *, name: str, table: str) -> Guess:
-    """Return a contract that accepts at least ACCEPTED_SHARE of these rows of text cells."""
+    """Return a contract that accepts at least ACCEPTED_SHARE of these rows of text cells.
+
+    It has no columns where none of the names can stand in a contract.
+    """
     names = _usable_names(cells.columns)
     columns = [_guess_column(cells[header], named) for header, named in names.items()]
     left_out = tuple(header for header in cells.columns if header not in names)
     while True:
         spec = _assemble(columns, cells, names, name=name, table=table)
-        accepted, worst = _judge(cells, spec)
+        accepted, worst = _judge(cells, spec) if columns else (0, None)
         if worst is None or accepted >= cells.height * ACCEPTED_SHARE:
             return Guess(spec, left_out, accepted, cells.height)
         columns = [_loosen(each) if each.name == worst else each for each in columns]

@@ -122,6 +122,11 @@ class Loader:
         """Return the next line it says; None once it has ended and said all."""
         return self._lines.get(timeout=60)
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing it said is left to hear."""
+        return self._lines.empty()
+
     def kill(self) -> None:
         """End it at once, as `kill -9` does; nothing happens where it has ended."""
         self._process.kill()

@@ -56,6 +56,9 @@ COMMENT ON TABLE "warehouse"."dim_api_users" IS 'One row per user of the partner
 -- analyze
 ANALYZE "staging"."api_users__b1" ("id", "_line");
 
+-- analyze_verdicts
+ANALYZE "_verdicts";
+
 -- collect_changed
 CREATE TEMPORARY TABLE "_changes" ON COMMIT DROP AS
 SELECT v.place, l."id" AS "id", l."name" AS "name", l."username" AS "username", l."email" AS "email", l."phone" AS "phone", l."website" AS "website", l."address_street" AS "address_street", l."address_suite" AS "address_suite", l."address_city" AS "address_city", l."address_zipcode" AS "address_zipcode", l."address_geo_lat" AS "address_geo_lat", l."address_geo_lng" AS "address_geo_lng", l."company_name" AS "company_name", l."company_catchphrase" AS "company_catchphrase", l."company_bs" AS "company_bs", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"

@@ -40,6 +40,9 @@ COMMENT ON TABLE "warehouse"."dim_customers" IS 'One row per customer of the sho
 -- analyze
 ANALYZE "staging"."customers__b1" ("customer_id", "_line");
 
+-- analyze_verdicts
+ANALYZE "_verdicts";
+
 -- collect_changed
 CREATE TEMPORARY TABLE "_changes" ON COMMIT DROP AS
 SELECT v.place, l."customer_id" AS "customer_id", l."name" AS "name", l."email" AS "email", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"

@@ -43,6 +43,9 @@ COMMENT ON TABLE "warehouse"."dim_products" IS 'One row per product of the catal
 -- analyze
 ANALYZE "staging"."products__b1" ("product_id", "_line");
 
+-- analyze_verdicts
+ANALYZE "_verdicts";
+
 -- close_versions
 UPDATE "warehouse"."dim_products" AS t SET is_current = false, valid_to = l."_version"
 FROM "_verdicts" AS v

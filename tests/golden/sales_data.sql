@@ -39,6 +39,9 @@ COMMENT ON TABLE "warehouse"."fact_sales_data" IS 'One row per order line, as th
 -- analyze
 ANALYZE "staging"."sales_data__b1" ("order_id", "_line");
 
+-- analyze_verdicts
+ANALYZE "_verdicts";
+
 -- collect_changed
 CREATE TEMPORARY TABLE "_changes" ON COMMIT DROP AS
 SELECT v.place, l."order_id" AS "order_id", d0."customer_key" AS "customer_key", d1."product_key" AS "product_key", l."order_date" AS "order_date", l."quantity" AS "quantity", l."unit_price" AS "unit_price", l."discount" AS "discount", l."channel" AS "channel", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"

@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections import Counter
+from itertools import pairwise
 
 import polars as pl
 import pytest
@@ -56,7 +57,7 @@ def block(keys: list[tuple[int, str]], **columns: list[object]) -> pl.DataFrame:
 
 def cut(rows: pl.DataFrame, places: list[int]) -> list[pl.DataFrame]:
     bounds = [0, *sorted(place % (rows.height + 1) for place in places), rows.height]
-    return [rows[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [rows[start:end] for start, end in pairwise(bounds)]
 
 
 keys = st.lists(

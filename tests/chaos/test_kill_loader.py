@@ -1,0 +1,350 @@
+"""Twenty kill -9 in mid-file: of the loader, of its backend, of PostgreSQL.
+
+SLUICEWAY_CHAOS_SEED repeats a run; SLUICEWAY_CHAOS_ROWS makes the file larger.
+"""
+
+import asyncio
+import io
+import itertools
+import os
+import random
+import re
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from infra.local.postgres import Postgres
+from infra.sample.bulk import write_increment, write_sales
+from tests.chaos.independent_reader import Expected
+from tests.chaos.loader import FAILED, PIPELINE, Loader
+
+KILLS = 20
+ROWS = int(os.environ.get("SLUICEWAY_CHAOS_ROWS", "300000"))
+SHOP = {"customers": 3_000, "products": 100}
+WEAPONS = ("loader", "backend", "postmaster", "server")
+
+PHASES = (
+    ("commit", r"step execute COMMIT"),
+    ("manifest", r"step execute (ALTER TABLE \S+ INHERIT|UPDATE metadata.source_files)"),
+    ("merge", r"step \w+ .*(open_first_load|_verdicts|_repeated|EXISTS \( SELECT FROM unnest)"),
+    ("quarantine", r"step copy_to_table quarantine"),
+    ("copy", r"step copy_to_table sales_data__b\d+$"),
+)
+"""The phases of a load by the statement they begin with."""
+MORE_STEPS = {"copy": 6, "quarantine": 1, "merge": 9, "manifest": 3, "commit": 0}
+MORE_SECONDS = {"copy": 0.2, "quarantine": 0.01, "merge": 0.3, "manifest": 0.002, "commit": 0.01}
+INSIDE = ("copy", "quarantine", "merge", "manifest")
+
+FACT = """
+    SELECT f.order_id, c.customer_id, p.product_id, f.order_date, f.quantity, f.unit_price,
+        f.discount, f.channel, regexp_replace(s.path, '.*/', ''), f._line
+    FROM warehouse.fact_sales_data AS f
+    JOIN warehouse.dim_customers AS c USING (customer_key)
+    JOIN warehouse.dim_products AS p USING (product_key)
+    JOIN metadata.source_files AS s ON s.id = f._batch_id
+    ORDER BY 1
+"""
+RESET = """
+    DO $$
+    DECLARE child regclass;
+    BEGIN
+        FOR child IN SELECT inhrelid::regclass FROM pg_inherits LOOP
+            EXECUTE 'DROP TABLE ' || child;
+        END LOOP;
+    END $$;
+    TRUNCATE warehouse.fact_sales_data, warehouse.dim_customers, warehouse.dim_products,
+        staging.sales_data, metadata.source_files, metadata.dataset_counts, metadata.quarantine,
+        metadata.quality_results, metadata.pipeline_executions;
+"""
+
+
+class Drill:
+    """Loads under fire, and looks at what is left."""
+
+    def __init__(self, server: Postgres, url: str, seed: int) -> None:
+        self.server = server
+        self.url = url
+        self.random = random.Random(seed)  # noqa: S311 - a drill, no secret
+        self.phases: Counter[tuple[str, str]] = Counter()
+        # Every phase comes up, and every weapon; their order and pairing is chance.
+        self.aims = self._shuffled(["copy"] * 6 + ["merge"] * 7 + ["quarantine", "manifest"] * 2)
+        self.weapons = self._shuffled(list(WEAPONS))
+        self.spare = Loader()
+        self.sentences: list[str] = []
+
+    def _shuffled(self, names: list[str]) -> Iterator[str]:
+        names += ["commit"] * 3 if "copy" in names else []
+        self.random.shuffle(names)
+        return itertools.cycle(names)
+
+    def call_loader(self, folder: Path) -> Loader:
+        """Let a loader begin; the next one already imports its libraries."""
+        loader, self.spare = self.spare, Loader()
+        loader.order(self.url, folder)
+        return loader
+
+    def kill_once(self, folder: Path) -> None:
+        """Kill something while the folder is being loaded, wherever the aim and chance have it."""
+        aim, weapon = next(self.aims), next(self.weapons)
+        loader = self.call_loader(folder)
+        seen = self._wait_for(loader, aim)
+        for _ in range(self.random.randint(0, MORE_STEPS[aim])):
+            if seen != aim or (line := loader.hear()) is None:
+                break
+            seen = phase_of(line, seen)
+        time.sleep(self.random.uniform(0, MORE_SECONDS[aim]))
+        while not loader.is_silent:
+            seen = phase_of(loader.hear() or "", seen)
+        self._strike(weapon, loader)
+        self.phases[weapon, seen] += 1
+        code, said, complaints = loader.finish()
+        assert complaints == "", complaints
+        if weapon == "loader":
+            assert code in {-9, 0}, said
+        elif code:
+            # Its PostgreSQL went away: a person reads one sentence that says to try again.
+            assert (code, said[0]) == (FAILED, "TransientError"), said
+            self.sentences.append(said[1])
+        loader.dismiss()
+        self.wait_until_quiet()
+
+    def _wait_for(self, loader: Loader, aim: str) -> str:
+        seen = "before"
+        while seen != aim and (line := loader.hear()) is not None:
+            seen = phase_of(line, seen)
+        return seen
+
+    def _strike(self, weapon: str, loader: Loader) -> None:
+        match weapon:
+            case "loader":
+                loader.kill()
+            case "backend":
+                found = self.server.execute(
+                    "SELECT pid FROM pg_stat_activity"
+                    " WHERE usename = 'sluiceway_loader' AND xact_start IS NOT NULL"
+                )
+                for pid in found.split():
+                    with suppress(ProcessLookupError):
+                        os.kill(int(pid), 9)
+            case "postmaster":
+                # Its backends live on until they notice, and may even commit.
+                os.kill(self.server.child.pid, 9)
+                self.server.child.stop(0) if self.random.random() < 0.5 else None
+                self.server.start()
+            case "server":
+                self.server.kill()
+                self.server.start()
+
+    def wait_until_quiet(self) -> None:
+        """Return once PostgreSQL is up and no session of a loader is left."""
+        for _ in range(600):
+            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                if not asyncio.run(self._count_sessions()):
+                    return
+            time.sleep(0.05)
+        pytest.fail("a killed loader's session is still there after 30 s")
+
+    async def _count_sessions(self) -> int:
+        connection = await asyncpg.connect(self.server.url("chaos"), timeout=5)
+        try:
+            return await connection.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE usename = 'sluiceway_loader'"
+            )
+        finally:
+            await connection.close()
+
+    def load(self, folder: Path) -> list[dict[str, Any]]:
+        """Let the next run come, undisturbed; returns what it reports of each file."""
+        loader = self.call_loader(folder)
+        code, said, complaints = loader.finish()
+        loader.dismiss()
+        assert (code, complaints) == (0, ""), said
+        self.wait_until_quiet()
+        return said
+
+    def look(self) -> "Sight":
+        """Return what the database shows now."""
+        return asyncio.run(Sight.take(self.server.url("chaos")))
+
+
+class Sight:
+    """All that can be seen of the loads, in one snapshot."""
+
+    fact: str
+    manifest: dict[str, list[int]]
+    """LOADED entries by file."""
+
+    @classmethod
+    async def take(cls, url: str) -> "Sight":
+        connection = await asyncpg.connect(url)
+        try:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                return await cls()._take(connection)
+        finally:
+            await connection.close()
+
+    async def _take(self, connection: asyncpg.Connection) -> "Sight":
+        async def column(sql: str) -> list[Any]:
+            return [row[0] for row in await connection.fetch(sql)]
+
+        rows = io.BytesIO()
+        await connection.copy_from_query(FACT, output=rows, format="csv")
+        self.fact = rows.getvalue().decode()
+        self.fact_rows = (await column("SELECT count(*) FROM warehouse.fact_sales_data"))[0]
+        self.manifest = {}
+        for row in await connection.fetch(
+            "SELECT id, path FROM metadata.source_files WHERE status = 'LOADED' ORDER BY id"
+        ):
+            self.manifest.setdefault(Path(row["path"]).name, []).append(row["id"])
+        self.ledgers = {
+            row["batch_id"]: dict(row)
+            for row in await connection.fetch("SELECT * FROM metadata.dataset_counts")
+        }
+        self.staged = dict(
+            await connection.fetch("SELECT _batch_id, count(*) FROM staging.sales_data GROUP BY 1")
+        )
+        self.staged_lines = dict(
+            await connection.fetch(
+                "SELECT _batch_id, count(DISTINCT _line) FROM staging.sales_data GROUP BY 1"
+            )
+        )
+        self.quarantined: dict[int, list[int]] = {}
+        for row in await connection.fetch("SELECT batch_id, line FROM metadata.quarantine"):
+            self.quarantined.setdefault(row["batch_id"], []).append(row["line"])
+        self.quality = set(await column("SELECT batch_id FROM metadata.quality_results"))
+        self.customers = await column("SELECT customer_id FROM warehouse.dim_customers ORDER BY 1")
+        self.products = await column("SELECT product_id FROM warehouse.dim_products ORDER BY 1")
+        self.stray_tables = await column(
+            """
+            SELECT relname FROM pg_class AS c
+            WHERE relnamespace = 'staging'::regnamespace AND relkind = 'r'
+                AND relname NOT IN ('customers', 'products', 'sales_data', 'api_users')
+                AND relname NOT IN (
+                    SELECT staged_in FROM metadata.source_files WHERE staged_in IS NOT NULL
+                )
+            """
+        )
+        self.keys = await column(
+            """
+            SELECT pg_get_constraintdef(k.oid) FROM pg_constraint AS k
+            JOIN pg_index AS i ON i.indexrelid = k.conindid
+            WHERE k.conrelid = 'warehouse.fact_sales_data'::regclass AND k.contype = 'p'
+                AND k.convalidated AND i.indisvalid AND i.indisready
+            """
+        )
+        self.advisory_locks = await column(
+            "SELECT objid FROM pg_locks WHERE locktype = 'advisory'"
+        )
+        self.statuses = Counter(await column("SELECT status FROM metadata.pipeline_executions"))
+        self.unended = await column(
+            "SELECT id FROM metadata.pipeline_executions WHERE status = 'RUNNING'"
+        )
+        return self
+
+    def refuse_other_than(self, expected: Expected) -> None:
+        """Fail unless it is the state after exactly the files that are expected."""
+        assert set(self.manifest) == set(expected.ledgers)
+        assert all(len(ids) == 1 for ids in self.manifest.values()), self.manifest
+        assert self.fact == expected.as_csv()  # row by row
+        assert self.fact_rows == len(expected.rows)  # and no row that the joins would hide
+        batches = {self.manifest[name][0]: name for name in expected.ledgers}
+        assert set(self.ledgers) == set(batches) == self.quality
+        assert self.customers == sorted(expected.customers)
+        assert self.products == sorted(expected.products)
+        for batch, name in batches.items():
+            wanted = expected.ledgers[name]
+            assert {term: self.ledgers[batch][term] for term in wanted} == wanted
+            accepted = wanted["read"] - wanted["quarantined"]
+            assert (self.staged[batch], self.staged_lines[batch]) == (accepted, accepted)
+            assert sorted(self.quarantined[batch]) == sorted(expected.quarantined[name])
+        assert set(self.staged) == set(self.quarantined) == set(batches)
+        assert self.stray_tables == []
+        assert self.keys == ["PRIMARY KEY (order_id)"]
+        assert self.advisory_locks == []
+
+
+def phase_of(line: str, before: str) -> str:
+    """Return the phase of a load after it has said the line."""
+    if before == "commit":
+        return "after" if line.startswith(("step", "loaded")) else before
+    return next((name for name, mark in PHASES if re.match(mark, line)), before)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], list[Expected]]:
+    """A large first file, a second one on top of it, and what each must leave."""
+    folder = tmp_path_factory.mktemp("chaos")
+    first, part, second = (folder / name for name in ("first.csv", "part.csv", "second.csv"))
+    planted = write_sales(first, ROWS, **SHOP).ledger
+    write_increment(part, ROWS // 5, ROWS, **SHOP)
+    # Rows that are known, rejects among them, then changed and new ones.
+    lines = first.read_text().splitlines(keepends=True)[: 1 + ROWS // 7]
+    second.write_text("".join(lines) + part.read_text().partition("\n")[2])
+    paths = [folder / "sales_data_1.csv", folder / "sales_data_2.csv"]
+    first.rename(paths[0])
+    second.rename(paths[1])
+    for hour, path in enumerate(paths):
+        os.utime(path, (1_750_000_000 + 3600 * hour,) * 2)
+    one = Expected().then(paths[0])
+    two = one.then(paths[1])
+    # The reader itself is held to what the generator planted.
+    ledger = one.ledgers["sales_data_1.csv"]
+    assert {term: getattr(planted, term) for term in ledger if term != "unchanged"} == {
+        term: count for term, count in ledger.items() if term != "unchanged"
+    }
+    assert all(two.ledgers["sales_data_2.csv"][term] for term in ledger if term != "duplicates")
+    return paths, [Expected(), one, two]
+
+
+@pytest.mark.timeout(900)
+def test_twenty_kills_lose_no_row_and_count_none_twice(
+    tmp_path: Path, durable_server: Postgres, loader_url: str, inputs
+) -> None:
+    seed = int(os.environ.get("SLUICEWAY_CHAOS_SEED") or secrets.randbelow(10**9))
+    print(f"SLUICEWAY_CHAOS_SEED={seed}")
+    paths, states = inputs
+    drill = Drill(durable_server, loader_url, seed)
+    try:
+        while drill.phases.total() < KILLS:
+            durable_server.execute(RESET, database="chaos")
+            folder = tmp_path / f"raw_{drill.phases.total()}"
+            folder.mkdir()
+            for number, path in enumerate(paths):
+                os.link(path, folder / path.name)
+                _load_under_fire(drill, folder, states[number], states[number + 1], path.name)
+    finally:
+        drill.spare.dismiss()
+    print(f"kills by weapon and phase: {dict(drill.phases)}")
+    print("\n".join(sorted(set(drill.sentences))))
+    inside = sum(count for (_, phase), count in drill.phases.items() if phase in INSIDE)
+    assert inside >= KILLS // 2, drill.phases
+    for phase in ("copy", "merge"):
+        assert sum(count for (_, seen), count in drill.phases.items() if seen == phase) >= 2
+
+
+def _load_under_fire(
+    drill: Drill, folder: Path, before: Expected, after: Expected, name: str
+) -> None:
+    loaded = False
+    for _ in range(drill.random.randint(1, 4)):
+        drill.kill_once(folder)
+        sight = drill.look()
+        loaded = name in sight.manifest
+        sight.refuse_other_than(after if loaded else before)  # all of the file, or nothing
+        if loaded or drill.phases.total() >= KILLS:
+            break
+    reports = {each["file"]: each for each in drill.load(folder)}
+    assert reports[name]["outcome"] == ("UNCHANGED" if loaded else "LOADED")
+    if not loaded:
+        wanted = after.ledgers[name]
+        assert {term: reports[name]["ledger"][term] for term in wanted} == wanted
+    sight = drill.look()
+    sight.refuse_other_than(after)
+    assert sight.unended == [], f"a dead run of {PIPELINE} is still RUNNING"

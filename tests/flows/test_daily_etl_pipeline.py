@@ -1,0 +1,345 @@
+"""The daily flow as a person runs it: against a real Prefect server, PostgreSQL and API."""
+
+import asyncio
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter
+from prefect.settings import PREFECT_API_URL
+
+from flows.daily_etl_pipeline import daily_etl_pipeline
+from infra.postgres.connection import Pool
+from infra.sample.api import serve_users
+from infra.settings import read_settings
+from schemas.errors import SettingError, TerminalError
+from tasks.load import Outcome
+
+# Each test has a loop of its own, and Prefect leaves its sockets to the one that is closed.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+ROOT = Path(__file__).parents[2]
+CUSTOMERS = "customer_id,name,signup_date\n1,Ann,2024-01-01\n2,Bo,2024-01-02\n3,,2024-01-03\n"
+PRODUCTS = "product_id,name,category,price\n7,Spade,garden,1.00\n"
+SALES = (
+    "order_id,customer_id,product_id,order_date,quantity,unit_price\n"
+    "1,1,7,2024-06-01,1,1.00\n2,2,7,2024-06-02,2,1.00\n"
+)
+
+
+@pytest.fixture
+def raw_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    (folder / "sales_data.csv").write_text(SALES)
+    (folder / "customers.csv").write_text(CUSTOMERS)
+    (folder / "products.csv").write_text(PRODUCTS)
+    return folder
+
+
+@pytest.fixture
+def set_up(database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable]:
+    """Name the settings of the test's own database and of an API."""
+
+    def name(*, database_url: str = database.loader_url, api: str = "http://127.0.0.1:9") -> None:
+        endpoint = {"url": f"{api}/users", "dataset": "api_users", "attempts": 1}
+        monkeypatch.setenv("SLUICEWAY_DATABASE_URL", database_url)
+        monkeypatch.setenv("SLUICEWAY_API_ENDPOINTS", json.dumps([endpoint]))
+        monkeypatch.setenv("SLUICEWAY_LOG_FOLDER", str(tmp_path / "logs"))
+        monkeypatch.delenv("SLUICEWAY_DATABASE_BLOCK", raising=False)
+        read_settings.cache_clear()
+
+    name()
+    yield name
+    read_settings.cache_clear()
+
+
+@pytest.fixture
+def prefect_lines() -> Iterator[list[str]]:
+    """What Prefect's loggers hand on about runs, as they would print it."""
+    lines: list[str] = []
+    formatter = logging.Formatter("%(levelname)s %(message)s")
+
+    class Keeper(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(formatter.format(record))
+
+    keeper = Keeper()
+    loggers = [logging.getLogger(f"prefect.{kind}_runs") for kind in ("flow", "task")]
+    for logger in loggers:
+        logger.addHandler(keeper)
+    yield lines
+    for logger in loggers:
+        logger.removeHandler(keeper)
+
+
+async def test_a_run_loads_all_once_and_leaves_its_ledger_and_history(
+    raw_folder: Path, pool: Pool, set_up
+) -> None:
+    async with serve_users() as address:
+        set_up(api=address)
+        reports = await daily_etl_pipeline(raw_folder)
+        again = await daily_etl_pipeline(raw_folder)
+    assert Counter(report.outcome for report in reports) == {Outcome.LOADED: 4}
+    by_table = {report.table: report.ledger for report in reports}
+    assert (by_table["customers"].inserted, by_table["customers"].quarantined) == (2, 1)
+    assert (by_table["sales_data"].inserted, by_table["sales_data"].inferred) == (2, 0)
+    assert Counter(report.outcome for report in again) == {Outcome.UNCHANGED: 4}
+    first, second = await fetch(pool, "SELECT * FROM metadata.pipeline_executions ORDER BY id")
+    assert (first["status"], second["status"]) == ("SUCCESS", "SUCCESS")
+    assert first["records_processed"] == sum(ledger.read for ledger in by_table.values())
+    assert second["records_processed"] == 0
+    [table] = await artifacts(first["flow_run_id"])
+    rows = {row["source"]: row for row in json.loads(table.data)}
+    assert table.type == "table"
+    assert rows["customers.csv"]["quarantined"] == 1
+    assert {row["outcome"] for row in rows.values()} == {"LOADED"}
+    runs = await finished_task_runs(first["flow_run_id"], count=5)
+    assert sorted((run.name, *run.tags) for run in runs) == [
+        ("fetch api_users", "extract"),
+        ("load api_users from its API", "load"),
+        ("load customers.csv", "load"),
+        ("load products.csv", "load"),
+        ("load sales_data.csv", "load"),
+    ]
+
+
+async def test_a_refused_file_fails_the_run_with_a_sentence_and_keeps_no_other_out(
+    raw_folder: Path, pool: Pool, set_up, prefect_lines: list[str]
+) -> None:
+    (raw_folder / "customers.csv").write_text("customer_id,nom\n1,Ann\n")
+    with pytest.raises(TerminalError, match="1 of 3 sources could not be loaded") as error:
+        await daily_etl_pipeline(raw_folder, with_api=False)
+    sentence = f"{raw_folder / 'customers.csv'} lacks 'name', 'signup_date'"
+    assert sentence in str(error.value)
+    [run] = await fetch(pool, "SELECT * FROM metadata.pipeline_executions")
+    assert (run["status"], run["error_message"]) == ("FAILED", str(error.value))
+    [sales] = await fetch(pool, "SELECT count(*) AS rows FROM warehouse.fact_sales_data")
+    assert sales["rows"] == 2
+    told = [line for line in prefect_lines if sentence in line]
+    assert told
+    assert not [line for line in prefect_lines if "Traceback" in line]
+    [table] = await artifacts(run["flow_run_id"])
+    outcomes = {row["source"]: row["outcome"] for row in json.loads(table.data)}
+    assert outcomes["customers.csv"] == "REFUSED"
+
+
+async def test_an_api_that_is_down_is_a_warning_and_the_run_succeeds(
+    raw_folder: Path, pool: Pool, set_up, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _without_waiting(monkeypatch)
+    reports = await daily_etl_pipeline(raw_folder)
+    assert Counter(report.outcome for report in reports) == {
+        Outcome.LOADED: 3,
+        Outcome.UNREACHABLE: 1,
+    }
+    [run] = await fetch(pool, "SELECT status, warnings FROM metadata.pipeline_executions")
+    assert run["status"] == "SUCCESS"
+    [warning] = [each for each in run["warnings"] if "/users" in each]
+    assert "could not be reached" in warning
+    [log] = (tmp_path / "logs").iterdir()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["level"] for line in lines if line.get("why") == warning] == ["warning"]
+
+
+async def test_an_answer_that_is_no_json_is_a_warning_too(
+    raw_folder: Path, pool: Pool, set_up
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nContent-Type: text/html\r\n\r\n<html>"
+        )
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        set_up(api=f"http://127.0.0.1:{port}")
+        await daily_etl_pipeline(raw_folder)
+    [run] = await fetch(pool, "SELECT status, warnings FROM metadata.pipeline_executions")
+    assert run["status"] == "SUCCESS"
+    assert [each for each in run["warnings"] if "text/html" in each]
+
+
+async def test_a_load_whose_connection_breaks_is_repeated_by_its_task(
+    raw_folder: Path,
+    database,
+    pool: Pool,
+    set_up,
+    prefect_lines: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _without_waiting(monkeypatch)
+    async with cut_once(database.loader_url, b"COPY ") as (url, cuts):
+        set_up(database_url=url)
+        reports = await daily_etl_pipeline(raw_folder, with_api=False)
+    assert cuts == [True]
+    assert Counter(report.outcome for report in reports) == {Outcome.LOADED: 3}
+    [run] = await fetch(pool, "SELECT status FROM metadata.pipeline_executions")
+    assert run["status"] == "SUCCESS"
+    assert len([line for line in prefect_lines if "Retry 1/3" in line]) == 1
+    for table, rows in (("fact_sales_data", 2), ("dim_customers", 2), ("dim_products", 1)):
+        [found] = await fetch(pool, f"SELECT count(*) AS rows FROM warehouse.{table}")  # noqa: S608
+        assert (table, found["rows"]) == (table, rows)
+
+
+async def test_a_file_that_is_no_data_and_a_folder_called_csv_are_named_in_the_warnings(
+    raw_folder: Path, pool: Pool, set_up
+) -> None:
+    (raw_folder / "notes.pdf").write_bytes(b"%PDF-")
+    (raw_folder / "x.csv").mkdir()
+    (raw_folder / os.fsdecode(b"caf\xe9.csv")).write_text("a\n1\n")
+    await daily_etl_pipeline(raw_folder, with_api=False)
+    [run] = await fetch(pool, "SELECT status, warnings FROM metadata.pipeline_executions")
+    warnings = " ".join(run["warnings"])
+    assert run["status"] == "SUCCESS"
+    assert "notes.pdf was left out" in warnings
+    assert "x.csv was left out: it is a folder" in warnings
+    assert "caf\\xe9.csv was left out: its name is not UTF-8" in warnings
+
+
+async def test_a_folder_that_is_missing_fails_the_run_with_a_sentence(
+    tmp_path: Path, pool: Pool, set_up
+) -> None:
+    with pytest.raises(TerminalError, match="does not exist: create it, or set SLUICEWAY_RAW"):
+        await daily_etl_pipeline(tmp_path / "nowhere", with_api=False)
+    [run] = await fetch(pool, "SELECT status, error_message FROM metadata.pipeline_executions")
+    assert run["status"] == "FAILED"
+    assert "does not exist" in run["error_message"]
+
+
+async def test_without_a_database_the_flow_says_which_setting_to_make(
+    raw_folder: Path, set_up
+) -> None:
+    set_up(database_url="")
+    with pytest.raises(SettingError, match="set SLUICEWAY_DATABASE_URL"):
+        await daily_etl_pipeline(raw_folder)
+
+
+def test_the_command_line_explains_itself_and_ends_in_a_sentence(tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if "SLUICEWAY" not in key}
+    environment |= {
+        "SLUICEWAY_LOG_FOLDER": str(tmp_path),
+        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [sys.executable, "-m", "flows.daily_etl_pipeline"]
+    started = [
+        subprocess.Popen(
+            [*command, *given],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for given in (["--help"], ["--without-api"])
+    ]
+    (shown, _), (_, complaint) = [process.communicate(timeout=120) for process in started]
+    explained, failed = started
+    assert explained.returncode == 0
+    for option in ("--raw-folder", "--without-api", "--force"):
+        assert option in shown
+    assert failed.returncode == 1
+    [sentence] = complaint.splitlines()
+    assert sentence.startswith("No database is named: set SLUICEWAY_DATABASE_URL")
+
+
+def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the number of repetitions, and not the seconds between them."""
+    from tasks import steps  # noqa: PLC0415
+
+    for task in (steps.load_file, steps.fetch_endpoint):
+        monkeypatch.setattr(task, "retry_delay_seconds", 0)
+
+
+@asynccontextmanager
+async def cut_once(url: str, marker: bytes) -> AsyncIterator[tuple[str, list[bool]]]:
+    """Stand between a client and PostgreSQL, and cut the first connection that says `marker`."""
+    parts = urlsplit(url)
+    cuts: list[bool] = []
+    open_links: set[asyncio.Task[None]] = set()
+
+    async def link(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection(parts.hostname, parts.port)
+
+        async def carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            while data := await source.read(65_536):
+                if marker in data and sink is inner_writer and not cuts:
+                    cuts.append(True)
+                    break
+                sink.write(data)
+                await sink.drain()
+
+        carriers = [
+            asyncio.create_task(carry(reader, inner_writer)),
+            asyncio.create_task(carry(inner_reader, writer)),
+        ]
+        try:
+            await asyncio.wait(carriers, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in carriers:
+                each.cancel()
+            await asyncio.gather(*carriers, return_exceptions=True)
+            for each in (writer, inner_writer):
+                each.transport.abort()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(link(reader, writer))
+        open_links.add(task)
+        task.add_done_callback(open_links.discard)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    location = parts.netloc.rsplit(":", 1)[0] + f":{port}"
+    async with server:
+        yield urlunsplit(parts._replace(netloc=location)), cuts
+        for each in list(open_links):
+            each.cancel()
+        await asyncio.gather(*open_links, return_exceptions=True)
+
+
+async def artifacts(flow_run_id: Any) -> list[Any]:
+    async with get_client() as client:
+        return await client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id={"any_": [flow_run_id]})
+        )
+
+
+async def finished_task_runs(flow_run_id: Any, *, count: int) -> list[Any]:
+    """Return the run's task runs; the server hears of them a moment later."""
+    async with get_client() as client:
+
+        async def read() -> list[Any]:
+            return await client.read_task_runs(
+                flow_run_filter=FlowRunFilter(id={"any_": [flow_run_id]})
+            )
+
+        return await until(read, lambda runs: len(runs) >= count)
+
+
+async def until(read: Callable[[], Awaitable[Any]], good: Callable[[Any], bool]) -> Any:
+    for _ in range(300):
+        if good(found := await read()):
+            break
+        await asyncio.sleep(0.1)
+    return found
+
+
+async def fetch(pool: Pool, query: str) -> list:
+    async with pool.acquire() as connection:
+        return await connection.fetch(query)
