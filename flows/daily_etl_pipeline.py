@@ -22,7 +22,7 @@ from infra.logs import configure_logging
 from infra.settings import Settings, read_settings
 from schemas.datasets import DATASETS
 from schemas.errors import SluicewayError, TerminalError
-from tasks.database import open_pool
+from tasks.database import open_pool, require_database
 from tasks.discover_files import discover_files
 from tasks.jobs import Job
 from tasks.load import Outcome, Report
@@ -108,6 +108,8 @@ def main() -> None:
     parser.add_argument("--force", action="store_true", help="load unchanged files again")
     given = parser.parse_args()
     try:
+        # Before Prefect is asked for anything: its answer would bury the sentence.
+        require_database(read_settings())
         asyncio.run(
             daily_etl_pipeline(given.raw_folder, with_api=not given.without_api, force=given.force)
         )

@@ -189,7 +189,7 @@ class Endpoint(BaseModel):
         if not self.dataset:
             last = urlsplit(str(self.url)).path.rstrip("/").rsplit("/", 1)[-1]
             name = re.sub(r"[^a-z0-9]+", "_", last.lower()).strip("_")
-            object.__setattr__(self, "dataset", f"api_{name or 'data'}"[:43])
+            object.__setattr__(self, "dataset", f"api_{name or 'data'}"[:40])
         return self
 
 

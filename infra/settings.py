@@ -6,6 +6,7 @@ This module is the only reader of the environment.
 from functools import lru_cache
 from pathlib import Path
 
+import yaml
 from pydantic import Field, PostgresDsn, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
@@ -95,4 +96,10 @@ def read_settings() -> Settings:
         raise SettingError(
             f"The setting {PREFIX}{name} cannot be used: it is no JSON; write a list as "
             """["https://api.example/users"]."""
+        ) from None
+    except (yaml.YAMLError, ValueError) as error:
+        problem = str(error).split("\n", maxsplit=1)[0]
+        raise SettingError(
+            f"{SETTINGS_FILE} or .env cannot be read ({problem}): write `name: value`, a setting a "
+            "line, in UTF-8."
         ) from None

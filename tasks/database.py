@@ -7,17 +7,21 @@ from infra.settings import Settings
 from schemas.errors import SettingError
 
 
-async def find_database_url(settings: Settings) -> str:
-    """Return the loader's address; raises SettingError when neither source names one."""
-    if settings.database_block:
-        return await _from_block(settings.database_block)
-    url = settings.database_url.get_secret_value()
-    if not url:
+def require_database(settings: Settings) -> None:
+    """Raise SettingError when no setting says where the database is; asks nobody."""
+    if not settings.database_block and not settings.database_url.get_secret_value():
         raise SettingError(
             "No database is named: set SLUICEWAY_DATABASE_URL, or SLUICEWAY_DATABASE_BLOCK to a "
             "Prefect block of the type AsyncSqlAlchemyConnector."
         )
-    return url
+
+
+async def find_database_url(settings: Settings) -> str:
+    """Return the loader's address; raises SettingError when neither source names one."""
+    require_database(settings)
+    if settings.database_block:
+        return await _from_block(settings.database_block)
+    return settings.database_url.get_secret_value()
 
 
 async def open_pool(settings: Settings) -> Pool:

@@ -106,11 +106,13 @@ async def load_source(
     """
     try:
         async with pool.acquire() as connection:
-            if settled := await settle(connection, order.load_id):
-                ledger, notes = settled
-                return Report(order.path, order.table, Outcome.LOADED, ledger, notes=notes)
             with source:
                 async with connection.transaction():
+                    await connection.execute(SETTINGS)
+                    await lock_dataset(connection, order.table)
+                    # Under the lock: the COMMIT of an earlier try may still be on its way.
+                    if settled := await _settled(connection, order):
+                        return settled
                     return await _load(connection, source, order, on_progress)
     except TRANSIENT as error:
         raise TransientError(
@@ -119,11 +121,28 @@ async def load_source(
         ) from error
 
 
+async def find_settled(pool: Pool, order: Order) -> Report | None:
+    """Return what an earlier try with this order did, if its COMMIT got through after all."""
+    try:
+        async with pool.acquire() as connection:
+            return await _settled(connection, order)
+    except TRANSIENT as error:
+        raise TransientError(
+            f"PostgreSQL went away before {order.path} was loaded ({error}): try again."
+        ) from error
+
+
+async def _settled(connection: Connection, order: Order) -> Report | None:
+    settled = await settle(connection, order.load_id)
+    if settled is None:
+        return None
+    ledger, notes = settled
+    return Report(order.path, order.table, Outcome.LOADED, ledger, notes=notes)
+
+
 async def _load(
     connection: Connection, source: RowSource, order: Order, on_progress: Progress | None
 ) -> Report:
-    await connection.execute(SETTINGS)
-    await lock_dataset(connection, order.table)
     spec = order.spec or await stage_text(connection, order.table, source.header)
     binding = (
         bind(source.header, spec, order.path) if order.spec else bind_text(source.header, spec)

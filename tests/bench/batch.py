@@ -62,7 +62,9 @@ class Inputs:
             raise BenchError("the input files could not be written: see above")
         facts = json.loads(done.stdout)
         return cls(
-            *(folder / each / "sales_data.csv" for each in ("first", "clean", "increment")),
+            first=folder / "first" / "sales_data.csv",
+            clean=folder / "clean" / "sales_data.csv",
+            increment=folder / "increment" / "sales_data.csv",
             rows=rows,
             first_ledger=facts["first"],
             increment_ledger=facts["increment"],

@@ -109,6 +109,7 @@ class Loader:
             threading.Thread(target=self._listen, args=(stream, prefix), daemon=True)
             for stream, prefix in ((self._process.stdout, ""), (self._process.stderr, "error "))
         ]
+        self._open = len(self._ears)
         for each in self._ears:
             each.start()
 
@@ -120,7 +121,12 @@ class Loader:
 
     def hear(self) -> str | None:
         """Return the next line it says; None once it has ended and said all."""
-        return self._lines.get(timeout=60)
+        while self._open:
+            line = self._lines.get(timeout=60)
+            if line is not None:
+                return line
+            self._open -= 1
+        return None
 
     @property
     def is_silent(self) -> bool:
@@ -134,11 +140,8 @@ class Loader:
     def finish(self) -> tuple[int, Any, str]:
         """Return its exit code, what it said last (reports or an error), and its complaints."""
         said, complaints = None, []
-        silent = 0
-        while silent < len(self._ears):
-            line = self.hear()
-            word, _, rest = (line or "").partition(" ")
-            silent += line is None
+        while (line := self.hear()) is not None:
+            word, _, rest = line.partition(" ")
             if word in {"loaded", "failed"}:
                 said = json.loads(rest)
             elif word == "error":

@@ -36,7 +36,7 @@ def test_a_bare_address_is_an_endpoint() -> None:
         ("https://api.example.com", "api_data"),
         ("https://api.example.com/Order-Lines.json?key=1", "api_order_lines_json"),
         ("https://api.example.com/%C3%BC", "api_c3_bc"),
-        ("https://api.example.com/" + "x" * 200, "api_" + "x" * 39),
+        ("https://api.example.com/" + "x" * 200, "api_" + "x" * 36),
     ],
 )
 def test_the_dataset_is_named_by_the_path_and_is_a_usable_table_name(
