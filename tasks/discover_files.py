@@ -50,8 +50,9 @@ def discover_files(folder: Path, specs: Iterable[Spec]) -> tuple[list[Found], li
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")
         ending, stem = split_name(name)
         if ending not in (*CSV_ENDINGS, *FRAME_ENDINGS):
-            what = split_name(os.fsencode(name).decode("utf-8", "backslashreplace"))[0] or "such"
-            notes.append(f"{shown} was left out: the platform reads no '{what}' files.")
+            kind = split_name(shown)[0]
+            what = f"'{kind}' files" if kind else "files without an ending"
+            notes.append(f"{shown} was left out: the platform reads no {what}.")
         elif shown != str(path):
             notes.append(f"{shown} was left out: its name is not UTF-8, rename the file.")
         elif entry.is_dir():

@@ -22,6 +22,7 @@ BULK_ROWS = 100_000
 """From here on a batch is worth a look before anything is written for it."""
 
 _SAMPLED_ROWS = 2_000
+_LITTLE_NEWS = 0.2
 
 _LOCK_CLASS = 0x51C3
 """Keeps the platform's advisory locks apart from those of others in the same database."""
@@ -125,12 +126,14 @@ async def _fill_empty(connection: Connection, sql: MergeSql, *, has_repeated: bo
 async def _merge_rows(
     connection: Connection, sql: MergeSql, *, rows: int, has_repeated: bool, comes_late: bool
 ) -> Ledger:
-    if await _may_only_confirm(connection, sql, rows):
+    counted = None
+    if await _mostly_confirms(connection, sql, rows, has_repeated=has_repeated):
         # A file that is loaded again: counting, by all cores, costs a part of writing verdicts.
-        seen = await _counts(connection, sql.count_verdicts(has_repeated=has_repeated))
-        if not (seen[NEW] or seen[CHANGED] or seen[AMENDED]):
-            return Ledger(unchanged=seen[UNCHANGED], superseded=seen[SUPERSEDED])
-    await connection.execute(sql.judge(has_repeated=has_repeated))
+        counted = await _counts(connection, sql.count_verdicts(has_repeated=has_repeated))
+        if not (counted[NEW] or counted[CHANGED] or counted[AMENDED]):
+            return Ledger(unchanged=counted[UNCHANGED], superseded=counted[SUPERSEDED])
+    judge = sql.judge(has_repeated=has_repeated, only_news=counted is not None)
+    await connection.execute(judge)
     if comes_late:
         await connection.execute(sql.overtake())
     await connection.execute(sql.analyze_verdicts())
@@ -142,11 +145,12 @@ async def _merge_rows(
     inserted = 0
     if seen[NEW]:
         inserted = affected(await connection.execute(sql.insert_new()))
+    before = counted or {UNCHANGED: 0, SUPERSEDED: 0}
     return Ledger(
         inserted=inserted,
         updated=updated,
-        unchanged=seen[UNCHANGED],
-        superseded=seen[SUPERSEDED],
+        unchanged=seen[UNCHANGED] + before[UNCHANGED],
+        superseded=seen[SUPERSEDED] + before[SUPERSEDED],
     )
 
 
@@ -160,16 +164,16 @@ async def _update(connection: Connection, sql: MergeSql) -> int:
     return affected(status)
 
 
-async def _may_only_confirm(connection: Connection, sql: MergeSql, rows: int) -> bool:
-    """Tell whether it is worth a look if the batch brings anything new; a guess, never more.
-
-    A few hundred rows drawn at random tell a file that is loaded again from one with news.
-    """
+async def _mostly_confirms(
+    connection: Connection, sql: MergeSql, rows: int, *, has_repeated: bool
+) -> bool:
+    """Tell, from a few pages drawn at random, whether a batch is likely to bring little news."""
     if rows < BULK_ROWS:
         return False
     percent = min(100.0, 100.0 * _SAMPLED_ROWS / rows)
-    news: bool = await connection.fetchval(sql.sample_has_news(), percent)
-    return not news
+    [sample] = await connection.fetch(sql.sample_news(has_repeated=has_repeated), percent)
+    share: float = sample["news"] / max(1, sample["sampled"])
+    return share < _LITTLE_NEWS
 
 
 async def _counts(connection: Connection, query: str) -> dict[str, int]:

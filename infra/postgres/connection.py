@@ -24,6 +24,8 @@ TRANSIENT = (
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
     asyncpg.InterfaceError,
+    # What asyncpg says of a connection whose server has just taken its leave, unasked.
+    asyncpg.InternalClientError,
     ConnectionError,
     TimeoutError,
     OSError,

@@ -15,6 +15,11 @@ CHANGES = quote("_changes")
 
 NEW, UNCHANGED, SUPERSEDED, CHANGED, AMENDED = "n", "u", "s", "c", "a"
 """Verdicts on an incoming row; AMENDED is a change in place of a row that keeps versions."""
+_NEWS = f"'{NEW}', '{CHANGED}', '{AMENDED}'"
+_COUNTS = ", ".join(
+    f"""count(*) FILTER (WHERE verdict = '{each}') AS "{each}\""""
+    for each in (NEW, UNCHANGED, SUPERSEDED, CHANGED, AMENDED)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,9 +248,9 @@ FROM {self.landing} AS l
         ELSE '{CHANGED}'
     END::"char\""""
 
-    def _compared(self, *, has_repeated: bool) -> str:
+    def _compared(self, *, has_repeated: bool, sample: str = "") -> str:
         current = " AND t.is_current" if self.target.keeps_versions else ""
-        return f"""FROM {self.landing} AS l
+        return f"""FROM {self.landing} AS l {sample}
 LEFT JOIN {self.target.table} AS t ON {self._key_matches("t", "l")}{current}
 {self._without_repeated(has_repeated)}"""
 
@@ -254,40 +259,39 @@ LEFT JOIN {self.target.table} AS t ON {self._key_matches("t", "l")}{current}
 
         One row of plain counts, not GROUP BY: that would be planned for one worker alone.
         """
-        counts = ", ".join(
-            f"""count(*) FILTER (WHERE verdict = '{each}') AS "{each}\""""
-            for each in (NEW, UNCHANGED, SUPERSEDED, CHANGED, AMENDED)
-        )
         return f"""
-SELECT {counts}
+SELECT {_COUNTS}
 FROM (
 SELECT {self._verdict()} AS verdict
 {self._compared(has_repeated=has_repeated)}
 ) AS judged
 """
 
-    def sample_has_news(self) -> str:
-        """Tell whether a random sample, $1 percent of the batch's pages, has anything new."""
-        current = " AND t.is_current" if self.target.keeps_versions else ""
+    def sample_news(self, *, has_repeated: bool) -> str:
+        """Count the rows with news among a random $1 percent of the batch's pages."""
         return f"""
-SELECT EXISTS (
-    SELECT FROM {self.landing} AS l TABLESAMPLE SYSTEM ($1)
-    WHERE NOT EXISTS (
-        SELECT FROM {self.target.table} AS t
-        WHERE {self._key_matches("t", "l")}{current} AND t."_row_hash" = l."_row_hash"
-    )
-)
+SELECT count(*) AS sampled, count(*) FILTER (WHERE verdict IN ({_NEWS})) AS news
+FROM (
+SELECT {self._verdict()} AS verdict
+{self._compared(has_repeated=has_repeated, sample="TABLESAMPLE SYSTEM ($1)")}
+) AS judged
 """
 
-    def judge(self, *, has_repeated: bool) -> str:
+    def judge(self, *, has_repeated: bool, only_news: bool) -> str:
         """Write down each row's verdict and where the row stands that it would replace.
 
         Nobody else writes to the table while the dataset's lock is held, so a place stays valid.
+        only_news: leave out the rows that change nothing, which were counted before.
         """
+        chosen = f"WHERE verdict IN ({_NEWS})" if only_news else ""
         return f"""
 CREATE TEMPORARY TABLE {VERDICTS} ON COMMIT DROP AS
+SELECT "_line", place, verdict
+FROM (
 SELECT l."_line", t.ctid AS place, {self._verdict()} AS verdict
 {self._compared(has_repeated=has_repeated)}
+) AS judged
+{chosen}
 """
 
     def overtake(self) -> str:
@@ -310,11 +314,7 @@ WHERE v."_line" = l."_line" AND v.verdict IN ('{CHANGED}', '{AMENDED}')
     @staticmethod
     def tally_verdicts() -> str:
         """Count the written verdicts."""
-        counts = ", ".join(
-            f"""count(*) FILTER (WHERE verdict = '{each}') AS "{each}\""""
-            for each in (NEW, UNCHANGED, SUPERSEDED, CHANGED, AMENDED)
-        )
-        return f"SELECT {counts} FROM {VERDICTS}"
+        return f"SELECT {_COUNTS} FROM {VERDICTS}"
 
     def _judged(self, select: str, verdict: str, order: str) -> str:
         return f"""SELECT {select}

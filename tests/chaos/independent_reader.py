@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,6 +78,7 @@ class Expected:
         result.quarantined[name] = rejected
         return result
 
+    @cached_property
     def as_csv(self) -> str:
         """Return the fact's rows by key, as PostgreSQL writes them in CSV."""
         return "".join(
@@ -113,7 +114,7 @@ def _whole(text: str) -> int | None:
     return int(text) if re.fullmatch("[0-9]+", text) and int(text) >= 1 else None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _date(text: str) -> dt.date | None:
     for form in DATE_FORMATS:
         try:
@@ -123,7 +124,7 @@ def _date(text: str) -> dt.date | None:
     return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _amount(text: str) -> Decimal | None:
     if re.fullmatch(r"[0-9]{1,3}(,[0-9]{3})+\.[0-9]{2}", text):
         text = text.replace(",", "")

@@ -2,9 +2,9 @@
 
     python -m tests.chaos.loader
 
-It imports what it needs, waits for its order, one line of JSON on standard input, and carries it
-out. On standard output, one line each: `step …` before every statement and with every block
-read, then `loaded [reports]` or `failed [type, sentence]`, or nothing: it was killed.
+It imports what it needs, then carries out one order after the other, each a line of JSON on
+standard input. On standard output, one line each: `step …` before every statement and with every
+block read, then `loaded [reports]` or `failed [type, sentence]`, or nothing: it was killed.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
-from typing import IO, Any
+from typing import Any
 
 import asyncpg
 
@@ -32,7 +32,6 @@ from tasks.load_file import load_found
 from tasks.record import record_execution
 
 PIPELINE = "chaos"
-FAILED = 3
 
 
 def _say(*words: object) -> None:
@@ -76,23 +75,21 @@ async def load_folder(url: str, folder: Path) -> list[dict[str, Any]]:
     return reports
 
 
-def main() -> int:
-    """Carry out one order; the exit code is 3 after an error that a person is told in a line."""
-    order = json.loads(sys.stdin.readline() or "null")
-    if order is None:  # nobody wanted it
-        return 0
+def main() -> None:
+    """Carry out the orders that come, until standard input ends."""
     _announce_statements()
-    try:
-        reports = asyncio.run(load_folder(order["url"], Path(order["folder"])))
-    except SluicewayError as error:
-        _say("failed", json.dumps([type(error).__name__, str(error)]))
-        return FAILED
-    _say("loaded", json.dumps(reports))
-    return 0
+    for line in sys.stdin:
+        order = json.loads(line)
+        try:
+            reports = asyncio.run(load_folder(order["url"], Path(order["folder"])))
+        except SluicewayError as error:
+            _say("failed", json.dumps([type(error).__name__, str(error)]))
+        else:
+            _say("loaded", json.dumps(reports))
 
 
 class Loader:
-    """The other end: one such process, already importing, and an ear for what it says."""
+    """The other end: such a process, already importing, and an ear for what it says."""
 
     def __init__(self) -> None:
         """Start the process; it waits for `order`."""
@@ -104,29 +101,35 @@ class Loader:
             text=True,
             start_new_session=True,
         )
+        self.end: tuple[str, Any] | None = None
         self._lines: SimpleQueue[str | None] = SimpleQueue()
-        self._ears = [
-            threading.Thread(target=self._listen, args=(stream, prefix), daemon=True)
-            for stream, prefix in ((self._process.stdout, ""), (self._process.stderr, "error "))
-        ]
-        self._open = len(self._ears)
+        self._complaints: list[str] = []
+        self._ears = [threading.Thread(target=each) for each in (self._listen, self._listen_aside)]
         for each in self._ears:
             each.start()
 
     def order(self, url: str, folder: Path) -> None:
         """Let it load the folder."""
+        self.end = None
         assert self._process.stdin is not None
-        with self._process.stdin as pipe:
-            pipe.write(json.dumps({"url": url, "folder": str(folder)}) + "\n")
+        self._process.stdin.write(json.dumps({"url": url, "folder": str(folder)}) + "\n")
+        self._process.stdin.flush()
 
     def hear(self) -> str | None:
-        """Return the next line it says; None once it has ended and said all."""
-        while self._open:
-            line = self._lines.get(timeout=60)
-            if line is not None:
-                return line
-            self._open -= 1
-        return None
+        """Return the next line it says of an order; None once it has carried it out, or ended."""
+        if self.end:
+            return None
+        line = self._lines.get(timeout=60)
+        if line is None:
+            self._process.wait(timeout=60)
+            for each in self._ears:
+                each.join()
+            self.end = ("killed", None)
+            return None
+        word, _, rest = line.partition(" ")
+        if word in {"loaded", "failed"}:
+            self.end = (word, json.loads(rest))
+        return line
 
     @property
     def is_silent(self) -> bool:
@@ -137,16 +140,14 @@ class Loader:
         """End it at once, as `kill -9` does; nothing happens where it has ended."""
         self._process.kill()
 
-    def finish(self) -> tuple[int, Any, str]:
-        """Return its exit code, what it said last (reports or an error), and its complaints."""
-        said, complaints = None, []
-        while (line := self.hear()) is not None:
-            word, _, rest = line.partition(" ")
-            if word in {"loaded", "failed"}:
-                said = json.loads(rest)
-            elif word == "error":
-                complaints.append(rest)
-        return self._process.wait(timeout=60), said, "\n".join(complaints)
+    def finish(self) -> tuple[str, Any]:
+        """Return how the order ended: `loaded` and reports, `failed` and error, or `killed`."""
+        while self.hear() is not None:
+            pass
+        assert self.end is not None
+        # asyncio may log that a socket is gone; a person is shown no traceback.
+        assert not any("Traceback" in each for each in self._complaints), self._complaints
+        return self.end
 
     def dismiss(self) -> None:
         """Leave nothing of it."""
@@ -159,11 +160,16 @@ class Loader:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
 
-    def _listen(self, stream: IO[str], prefix: str) -> None:
-        for line in stream:
-            self._lines.put(prefix + line.rstrip("\n"))
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line.rstrip("\n"))
         self._lines.put(None)
+
+    def _listen_aside(self) -> None:
+        assert self._process.stderr is not None
+        self._complaints.extend(self._process.stderr)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,27 +2,23 @@
 
 import asyncio
 import json
-import logging
 import os
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter
-from prefect.settings import PREFECT_API_URL
 
 from flows.daily_etl_pipeline import daily_etl_pipeline
 from infra.postgres.connection import Pool
 from infra.sample.api import serve_users
 from infra.settings import read_settings
-from schemas.errors import SettingError, TerminalError
+from schemas.errors import LedgerError, SettingError, TerminalError
+from tasks import steps
 from tasks.load import Outcome
 
 # Each test has a loop of its own, and Prefect leaves its sockets to the one that is closed.
@@ -30,7 +26,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-ROOT = Path(__file__).parents[2]
 CUSTOMERS = "customer_id,name,signup_date\n1,Ann,2024-01-01\n2,Bo,2024-01-02\n3,,2024-01-03\n"
 PRODUCTS = "product_id,name,category,price\n7,Spade,garden,1.00\n"
 SALES = (
@@ -64,25 +59,6 @@ def set_up(database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
     name()
     yield name
     read_settings.cache_clear()
-
-
-@pytest.fixture
-def prefect_lines() -> Iterator[list[str]]:
-    """What Prefect's loggers hand on about runs, as they would print it."""
-    lines: list[str] = []
-    formatter = logging.Formatter("%(levelname)s %(message)s")
-
-    class Keeper(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(formatter.format(record))
-
-    keeper = Keeper()
-    loggers = [logging.getLogger(f"prefect.{kind}_runs") for kind in ("flow", "task")]
-    for logger in loggers:
-        logger.addHandler(keeper)
-    yield lines
-    for logger in loggers:
-        logger.removeHandler(keeper)
 
 
 async def test_a_run_loads_all_once_and_leaves_its_ledger_and_history(
@@ -182,6 +158,7 @@ async def test_a_load_whose_connection_breaks_is_repeated_by_its_task(
     set_up,
     prefect_lines: list[str],
     monkeypatch: pytest.MonkeyPatch,
+    cut_once,
 ) -> None:
     _without_waiting(monkeypatch)
     async with cut_once(database.loader_url, b"COPY ") as (url, cuts):
@@ -222,6 +199,33 @@ async def test_a_folder_that_is_missing_fails_the_run_with_a_sentence(
     assert "does not exist" in run["error_message"]
 
 
+async def test_a_fault_of_the_platform_in_one_source_keeps_no_other_out(
+    raw_folder: Path, database, pool: Pool, set_up, prefect_lines: list[str]
+) -> None:
+    await break_table(database, "staging.products", "RAISE EXCEPTION 'a fault'")
+    with pytest.raises(TerminalError, match="1 of 3 sources could not be loaded") as error:
+        await daily_etl_pipeline(raw_folder, with_api=False)
+    assert "products.csv could not be loaded by a fault of the platform" in str(error.value)
+    [run] = await fetch(pool, "SELECT status, error_message FROM metadata.pipeline_executions")
+    assert (run["status"], run["error_message"]) == ("FAILED", str(error.value))
+    loaded = await fetch(pool, "SELECT dataset FROM metadata.dataset_counts ORDER BY 1")
+    assert [row["dataset"] for row in loaded] == ["customers", "sales_data"]
+    assert not [line for line in prefect_lines if "Retry" in line]
+
+
+async def test_a_ledger_that_does_not_balance_commits_nothing_and_ends_the_run_with_its_sentence(
+    raw_folder: Path, database, pool: Pool, set_up
+) -> None:
+    await break_table(database, "metadata.quarantine", "RETURN NULL")
+    with pytest.raises(LedgerError, match="3 rows were read and 2 accounted for"):
+        await daily_etl_pipeline(raw_folder, with_api=False)
+    [run] = await fetch(pool, "SELECT status, error_message FROM metadata.pipeline_executions")
+    assert run["status"] == "FAILED"
+    assert "3 rows were read and 2 accounted for" in run["error_message"]
+    [customers] = await fetch(pool, "SELECT count(*) AS rows FROM staging.customers")
+    assert customers["rows"] == 0
+
+
 async def test_without_a_database_the_flow_says_which_setting_to_make(
     raw_folder: Path, set_up
 ) -> None:
@@ -230,87 +234,24 @@ async def test_without_a_database_the_flow_says_which_setting_to_make(
         await daily_etl_pipeline(raw_folder)
 
 
-def test_the_command_line_explains_itself_and_ends_in_a_sentence(tmp_path: Path) -> None:
-    environment = {key: value for key, value in os.environ.items() if "SLUICEWAY" not in key}
-    environment |= {
-        "SLUICEWAY_LOG_FOLDER": str(tmp_path),
-        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
-        "PYTHONPATH": str(ROOT),
-    }
-    command = [sys.executable, "-m", "flows.daily_etl_pipeline"]
-    started = [
-        subprocess.Popen(
-            [*command, *given],
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for given in (["--help"], ["--without-api"])
-    ]
-    (shown, _), (_, complaint) = [process.communicate(timeout=120) for process in started]
-    explained, failed = started
-    assert explained.returncode == 0
-    for option in ("--raw-folder", "--without-api", "--force"):
-        assert option in shown
-    assert failed.returncode == 1
-    [sentence] = complaint.splitlines()
-    assert sentence.startswith("No database is named: set SLUICEWAY_DATABASE_URL")
-
-
 def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the number of repetitions, and not the seconds between them."""
-    from tasks import steps  # noqa: PLC0415
-
     for task in (steps.load_file, steps.fetch_endpoint):
         monkeypatch.setattr(task, "retry_delay_seconds", 0)
 
 
-@asynccontextmanager
-async def cut_once(url: str, marker: bytes) -> AsyncIterator[tuple[str, list[bool]]]:
-    """Stand between a client and PostgreSQL, and cut the first connection that says `marker`."""
-    parts = urlsplit(url)
-    cuts: list[bool] = []
-    open_links: set[asyncio.Task[None]] = set()
-
-    async def link(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection(parts.hostname, parts.port)
-
-        async def carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-            while data := await source.read(65_536):
-                if marker in data and sink is inner_writer and not cuts:
-                    cuts.append(True)
-                    break
-                sink.write(data)
-                await sink.drain()
-
-        carriers = [
-            asyncio.create_task(carry(reader, inner_writer)),
-            asyncio.create_task(carry(inner_reader, writer)),
-        ]
-        try:
-            await asyncio.wait(carriers, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in carriers:
-                each.cancel()
-            await asyncio.gather(*carriers, return_exceptions=True)
-            for each in (writer, inner_writer):
-                each.transport.abort()
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(link(reader, writer))
-        open_links.add(task)
-        task.add_done_callback(open_links.discard)
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    location = parts.netloc.rsplit(":", 1)[0] + f":{port}"
-    async with server:
-        yield urlunsplit(parts._replace(netloc=location)), cuts
-        for each in list(open_links):
-            each.cancel()
-        await asyncio.gather(*open_links, return_exceptions=True)
+async def break_table(database, table: str, body: str) -> None:
+    """Let PostgreSQL itself spoil what is written into a table."""
+    connection = await asyncpg.connect(database.owner_url)
+    try:
+        await connection.execute(
+            "CREATE FUNCTION public.spoil() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN {body}; END $$;"
+            f"CREATE TRIGGER spoil BEFORE INSERT ON {table}"
+            " FOR EACH ROW EXECUTE FUNCTION public.spoil()"
+        )
+    finally:
+        await connection.close()
 
 
 async def artifacts(flow_run_id: Any) -> list[Any]:

@@ -147,17 +147,8 @@ ORDER BY l."id";
 
 -- judge: none repeated
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT l."_line", t.ctid AS place, CASE
-        WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
-        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
-        ELSE 'c'
-    END::"char" AS verdict
-FROM "staging"."api_users__b1" AS l
-LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id";
-
--- judge: some repeated
-CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
+SELECT "_line", place, verdict
+FROM (
 SELECT l."_line", t.ctid AS place, CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
@@ -166,7 +157,55 @@ SELECT l."_line", t.ctid AS place, CASE
     END::"char" AS verdict
 FROM "staging"."api_users__b1" AS l
 LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
-WHERE NOT EXISTS (SELECT FROM "staging"."api_users__b1_repeated" AS r WHERE r."_line" = l."_line");
+
+) AS judged;
+
+-- judge: none repeated, only news
+CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
+SELECT "_line", place, verdict
+FROM (
+SELECT l."_line", t.ctid AS place, CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."api_users__b1" AS l
+LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
+
+) AS judged
+WHERE verdict IN ('n', 'c', 'a');
+
+-- judge: some repeated
+CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
+SELECT "_line", place, verdict
+FROM (
+SELECT l."_line", t.ctid AS place, CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."api_users__b1" AS l
+LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
+WHERE NOT EXISTS (SELECT FROM "staging"."api_users__b1_repeated" AS r WHERE r."_line" = l."_line")
+) AS judged;
+
+-- judge: some repeated, only news
+CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
+SELECT "_line", place, verdict
+FROM (
+SELECT l."_line", t.ctid AS place, CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."api_users__b1" AS l
+LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
+WHERE NOT EXISTS (SELECT FROM "staging"."api_users__b1_repeated" AS r WHERE r."_line" = l."_line")
+) AS judged
+WHERE verdict IN ('n', 'c', 'a');
 
 -- overtake
 UPDATE "_verdicts" AS v SET verdict = 's'
@@ -177,14 +216,33 @@ WHERE v."_line" = l."_line" AND v.verdict IN ('c', 'a')
         WHERE s."id" = l."id" AND s."_version" > l."_version"
     );
 
--- sample_has_news
-SELECT EXISTS (
-    SELECT FROM "staging"."api_users__b1" AS l TABLESAMPLE SYSTEM ($1)
-    WHERE NOT EXISTS (
-        SELECT FROM "warehouse"."dim_api_users" AS t
-        WHERE t."id" = l."id" AND t."_row_hash" = l."_row_hash"
-    )
-);
+-- sample_news: none repeated
+SELECT count(*) AS sampled, count(*) FILTER (WHERE verdict IN ('n', 'c', 'a')) AS news
+FROM (
+SELECT CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."api_users__b1" AS l TABLESAMPLE SYSTEM ($1)
+LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
+
+) AS judged;
+
+-- sample_news: some repeated
+SELECT count(*) AS sampled, count(*) FILTER (WHERE verdict IN ('n', 'c', 'a')) AS news
+FROM (
+SELECT CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."api_users__b1" AS l TABLESAMPLE SYSTEM ($1)
+LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
+WHERE NOT EXISTS (SELECT FROM "staging"."api_users__b1_repeated" AS r WHERE r."_line" = l."_line")
+) AS judged;
 
 -- suspect_all
 CREATE UNLOGGED TABLE "staging"."api_users__b1_suspects" AS

@@ -142,18 +142,8 @@ ORDER BY l."product_id";
 
 -- judge: none repeated
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT l."_line", t.ctid AS place, CASE
-        WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
-        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
-        WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
-        ELSE 'c'
-    END::"char" AS verdict
-FROM "staging"."products__b1" AS l
-LEFT JOIN "warehouse"."dim_products" AS t ON t."product_id" = l."product_id" AND t.is_current;
-
--- judge: some repeated
-CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
+SELECT "_line", place, verdict
+FROM (
 SELECT l."_line", t.ctid AS place, CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
@@ -163,7 +153,58 @@ SELECT l."_line", t.ctid AS place, CASE
     END::"char" AS verdict
 FROM "staging"."products__b1" AS l
 LEFT JOIN "warehouse"."dim_products" AS t ON t."product_id" = l."product_id" AND t.is_current
-WHERE NOT EXISTS (SELECT FROM "staging"."products__b1_repeated" AS r WHERE r."_line" = l."_line");
+
+) AS judged;
+
+-- judge: none repeated, only news
+CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
+SELECT "_line", place, verdict
+FROM (
+SELECT l."_line", t.ctid AS place, CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."products__b1" AS l
+LEFT JOIN "warehouse"."dim_products" AS t ON t."product_id" = l."product_id" AND t.is_current
+
+) AS judged
+WHERE verdict IN ('n', 'c', 'a');
+
+-- judge: some repeated
+CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
+SELECT "_line", place, verdict
+FROM (
+SELECT l."_line", t.ctid AS place, CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."products__b1" AS l
+LEFT JOIN "warehouse"."dim_products" AS t ON t."product_id" = l."product_id" AND t.is_current
+WHERE NOT EXISTS (SELECT FROM "staging"."products__b1_repeated" AS r WHERE r."_line" = l."_line")
+) AS judged;
+
+-- judge: some repeated, only news
+CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
+SELECT "_line", place, verdict
+FROM (
+SELECT l."_line", t.ctid AS place, CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."products__b1" AS l
+LEFT JOIN "warehouse"."dim_products" AS t ON t."product_id" = l."product_id" AND t.is_current
+WHERE NOT EXISTS (SELECT FROM "staging"."products__b1_repeated" AS r WHERE r."_line" = l."_line")
+) AS judged
+WHERE verdict IN ('n', 'c', 'a');
 
 -- open_versions
 INSERT INTO "warehouse"."dim_products" ("product_id", "name", "category", "price", "weight_kg", "active", "_batch_id", "_version", "_line", "_row_hash", "_extra", valid_from)
@@ -183,14 +224,35 @@ WHERE v."_line" = l."_line" AND v.verdict IN ('c', 'a')
         WHERE s."product_id" = l."product_id" AND s."_version" > l."_version"
     );
 
--- sample_has_news
-SELECT EXISTS (
-    SELECT FROM "staging"."products__b1" AS l TABLESAMPLE SYSTEM ($1)
-    WHERE NOT EXISTS (
-        SELECT FROM "warehouse"."dim_products" AS t
-        WHERE t."product_id" = l."product_id" AND t.is_current AND t."_row_hash" = l."_row_hash"
-    )
-);
+-- sample_news: none repeated
+SELECT count(*) AS sampled, count(*) FILTER (WHERE verdict IN ('n', 'c', 'a')) AS news
+FROM (
+SELECT CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."products__b1" AS l TABLESAMPLE SYSTEM ($1)
+LEFT JOIN "warehouse"."dim_products" AS t ON t."product_id" = l."product_id" AND t.is_current
+
+) AS judged;
+
+-- sample_news: some repeated
+SELECT count(*) AS sampled, count(*) FILTER (WHERE verdict IN ('n', 'c', 'a')) AS news
+FROM (
+SELECT CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."products__b1" AS l TABLESAMPLE SYSTEM ($1)
+LEFT JOIN "warehouse"."dim_products" AS t ON t."product_id" = l."product_id" AND t.is_current
+WHERE NOT EXISTS (SELECT FROM "staging"."products__b1_repeated" AS r WHERE r."_line" = l."_line")
+) AS judged;
 
 -- suspect_all
 CREATE UNLOGGED TABLE "staging"."products__b1_suspects" AS

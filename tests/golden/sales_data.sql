@@ -212,17 +212,8 @@ ORDER BY l."order_id";
 
 -- judge: none repeated
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT l."_line", t.ctid AS place, CASE
-        WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" THEN 'u'
-        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
-        ELSE 'c'
-    END::"char" AS verdict
-FROM "staging"."sales_data__b1" AS l
-LEFT JOIN "warehouse"."fact_sales_data" AS t ON t."order_id" = l."order_id";
-
--- judge: some repeated
-CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
+SELECT "_line", place, verdict
+FROM (
 SELECT l."_line", t.ctid AS place, CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" THEN 'u'
@@ -231,7 +222,55 @@ SELECT l."_line", t.ctid AS place, CASE
     END::"char" AS verdict
 FROM "staging"."sales_data__b1" AS l
 LEFT JOIN "warehouse"."fact_sales_data" AS t ON t."order_id" = l."order_id"
-WHERE NOT EXISTS (SELECT FROM "staging"."sales_data__b1_repeated" AS r WHERE r."_line" = l."_line");
+
+) AS judged;
+
+-- judge: none repeated, only news
+CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
+SELECT "_line", place, verdict
+FROM (
+SELECT l."_line", t.ctid AS place, CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."sales_data__b1" AS l
+LEFT JOIN "warehouse"."fact_sales_data" AS t ON t."order_id" = l."order_id"
+
+) AS judged
+WHERE verdict IN ('n', 'c', 'a');
+
+-- judge: some repeated
+CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
+SELECT "_line", place, verdict
+FROM (
+SELECT l."_line", t.ctid AS place, CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."sales_data__b1" AS l
+LEFT JOIN "warehouse"."fact_sales_data" AS t ON t."order_id" = l."order_id"
+WHERE NOT EXISTS (SELECT FROM "staging"."sales_data__b1_repeated" AS r WHERE r."_line" = l."_line")
+) AS judged;
+
+-- judge: some repeated, only news
+CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
+SELECT "_line", place, verdict
+FROM (
+SELECT l."_line", t.ctid AS place, CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."sales_data__b1" AS l
+LEFT JOIN "warehouse"."fact_sales_data" AS t ON t."order_id" = l."order_id"
+WHERE NOT EXISTS (SELECT FROM "staging"."sales_data__b1_repeated" AS r WHERE r."_line" = l."_line")
+) AS judged
+WHERE verdict IN ('n', 'c', 'a');
 
 -- overtake
 UPDATE "_verdicts" AS v SET verdict = 's'
@@ -242,14 +281,33 @@ WHERE v."_line" = l."_line" AND v.verdict IN ('c', 'a')
         WHERE s."order_id" = l."order_id" AND s."_version" > l."_version"
     );
 
--- sample_has_news
-SELECT EXISTS (
-    SELECT FROM "staging"."sales_data__b1" AS l TABLESAMPLE SYSTEM ($1)
-    WHERE NOT EXISTS (
-        SELECT FROM "warehouse"."fact_sales_data" AS t
-        WHERE t."order_id" = l."order_id" AND t."_row_hash" = l."_row_hash"
-    )
-);
+-- sample_news: none repeated
+SELECT count(*) AS sampled, count(*) FILTER (WHERE verdict IN ('n', 'c', 'a')) AS news
+FROM (
+SELECT CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."sales_data__b1" AS l TABLESAMPLE SYSTEM ($1)
+LEFT JOIN "warehouse"."fact_sales_data" AS t ON t."order_id" = l."order_id"
+
+) AS judged;
+
+-- sample_news: some repeated
+SELECT count(*) AS sampled, count(*) FILTER (WHERE verdict IN ('n', 'c', 'a')) AS news
+FROM (
+SELECT CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS verdict
+FROM "staging"."sales_data__b1" AS l TABLESAMPLE SYSTEM ($1)
+LEFT JOIN "warehouse"."fact_sales_data" AS t ON t."order_id" = l."order_id"
+WHERE NOT EXISTS (SELECT FROM "staging"."sales_data__b1_repeated" AS r WHERE r."_line" = l."_line")
+) AS judged;
 
 -- suspect_all
 CREATE UNLOGGED TABLE "staging"."sales_data__b1_suspects" AS

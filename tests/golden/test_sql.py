@@ -29,6 +29,7 @@ def statements(dataset: type[Dataset]) -> dict[str, str]:
         "column": [(f"{each.name} ", each.name) for each in dates],
         "listed": [("given as $1", True), ("looked up", False)],
         "has_repeated": [("none repeated", False), ("some repeated", True)],
+        "only_news": [("", False), (", only news", True)],
     }
     found = {}
     for name, method in inspect.getmembers(sql, callable):

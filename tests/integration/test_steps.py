@@ -3,12 +3,12 @@
 import asyncio
 import datetime as dt
 from decimal import Decimal
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from prefect.states import Failed
 
 from infra.postgres.connection import Pool
 from schemas.datasets import Customers, Products
@@ -131,18 +131,9 @@ async def test_frames_of_one_dataset_loaded_at_once_wait_for_each_other(
 
 
 def test_only_an_error_that_may_pass_is_repeated() -> None:
-    from prefect.states import Failed  # noqa: PLC0415
-
     for error, expected in (
         (TransientError("gone"), True),
         (RefusedError("wrong"), False),
         (ValueError("a fault"), False),
     ):
         assert can_pass(load_frame, None, Failed(data=error)) is expected
-
-
-def test_the_checkout_is_not_named_in_a_frames_cells(tmp_path: Path) -> None:
-    accepted, _ = validate(
-        pd.DataFrame({"customer_id": [1], "name": [tmp_path], "signup_date": [DAY]}), Customers
-    )
-    assert accepted["name"].to_list() == [str(tmp_path)]

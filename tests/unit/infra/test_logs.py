@@ -77,7 +77,7 @@ def test_the_terminal_shows_a_readable_line(
 def test_an_exception_is_kept_in_the_file_with_where_it_came_from(tmp_path: Path) -> None:
     log = configure_logging("daily", folder=tmp_path)
     try:
-        raise ValueError("a fault")
+        int("a fault")
     except ValueError:
         log.exception("failed", source="a.csv")
     [line] = read(tmp_path)
@@ -96,14 +96,14 @@ def test_a_folder_that_cannot_be_made_is_told_on_stderr_and_stops_nothing(
     (tmp_path / "file").touch()
     log = configure_logging("daily", folder=tmp_path / "file")
     log.info("lost")
-    assert "FileExistsError" in capsys.readouterr().err or "NotADirectory" in ""
+    assert "FileExistsError" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("error", "shown"), [(RefusedError("A sentence."), False), (ValueError("x"), True)]
 )
 def test_prefect_prints_no_traceback_of_an_expected_error(
-    tmp_path: Path, error: Exception, shown: bool
+    tmp_path: Path, error: Exception, *, shown: bool
 ) -> None:
     configure_logging("daily", folder=tmp_path)
     configure_logging("daily", folder=tmp_path)

@@ -11,7 +11,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.extract_frame import BLOCK_ROWS, from_frame, from_records
+from tasks.extract_frame import BLOCK_ROWS, FrameSource, from_frame, from_records
 from tasks.frame_cells import text_cells
 from tasks.json_records import read_json
 
@@ -19,7 +19,7 @@ NOW = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 SUM = hashlib.sha256(b"").hexdigest()
 
 
-def records(*given, header: tuple[str, ...] = ()):
+def records(*given: object, header: tuple[str, ...] = ()) -> FrameSource:
     return from_records(given, modified_at=NOW, sha256=SUM, header=header)
 
 

@@ -38,7 +38,7 @@ def test_a_run_without_sources_has_no_queues() -> None:
 def test_every_job_is_queued_once_in_order_and_behind_what_it_waits_for(tables) -> None:
     jobs = [job(table, number) for number, table in enumerate(tables)]
     queues = make_queues(jobs)
-    assert sorted((each.table for each in queues)) == sorted(set(tables))
+    assert sorted(each.table for each in queues) == sorted(set(tables))
     for queue in queues:
         assert queue.jobs == [each for each in jobs if each.table == queue.table]
     places = {queue.table: place for place, queue in enumerate(queues)}
