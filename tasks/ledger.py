@@ -16,7 +16,7 @@ class Ledger:
     superseded: int = 0
     """Came with an older version than the row that is there."""
     duplicates: int = 0
-    """Said the same as another row of the same load."""
+    """Said the same as the row of the same load that won their key."""
     quarantined: int = 0
     filled: int = 0
     """Cells, not rows: missing values that the contract's default filled in."""

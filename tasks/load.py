@@ -115,24 +115,19 @@ async def load_source(
                         return settled
                     return await _load(connection, source, order, on_progress)
     except TRANSIENT as error:
-        raise TransientError(
-            f"PostgreSQL went away while {order.path} was being loaded ({error}): nothing of it "
-            "is visible unless all of it is, and the load can be tried again."
-        ) from error
+        raise lost_connection(order.path, error) from error
 
 
-async def find_settled(pool: Pool, order: Order) -> Report | None:
-    """Return what an earlier try with this order did, if its COMMIT got through after all."""
-    try:
-        async with pool.acquire() as connection:
-            return await _settled(connection, order)
-    except TRANSIENT as error:
-        raise TransientError(
-            f"PostgreSQL went away before {order.path} was loaded ({error}): try again."
-        ) from error
+def lost_connection(path: str, error: BaseException) -> TransientError:
+    """Return what to raise when PostgreSQL went away during a load."""
+    return TransientError(
+        f"PostgreSQL went away while {path} was being loaded ({error}): nothing of it is visible "
+        "unless all of it is, and the load can be tried again."
+    )
 
 
 async def _settled(connection: Connection, order: Order) -> Report | None:
+    """Return what an earlier try of the order did, if its COMMIT got through after all."""
     settled = await settle(connection, order.load_id)
     if settled is None:
         return None

@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from infra.postgres.connection import TRANSIENT, Pool
-from schemas.errors import RefusedError, TransientError
+from schemas.errors import RefusedError
 from tasks.csv_source import SourceFile
 from tasks.discover_files import Found
 from tasks.extract_csv import CsvFile
 from tasks.extract_frame_file import read_frame_file
-from tasks.load import Order, Outcome, Progress, Report, load_source
+from tasks.load import Order, Outcome, Progress, Report, load_source, lost_connection
 from tasks.manifest import Entry, Loaded, find_loaded, note_untouched
 from tasks.source import RowSource
 
@@ -31,7 +31,8 @@ async def load_found(
     """
 
     async def load() -> Report:
-        before = await _find_loaded(pool, order.path)
+        async with pool.acquire() as connection:
+            before = await find_loaded(connection, order.path)
         if before is not None and not force and await asyncio.to_thread(_is_same, before, found):
             return await _leave_alone(pool, order, before)
         source = await asyncio.to_thread(open_source, found)
@@ -42,14 +43,20 @@ async def load_found(
 
 
 async def noting_refusal(pool: Pool, order: Order, load: Callable[[], Awaitable[Report]]) -> Report:
-    """Run a load; if it is refused, the manifest says so before the error goes on."""
+    """Run a load; if it is refused, the manifest says so before the error goes on.
+
+    Raises TransientError when PostgreSQL went away, whatever the load was doing with it.
+    """
     try:
-        return await load()
-    except RefusedError as error:
-        async with pool.acquire() as connection:
-            refused = replace(_entry(order), load_id=uuid.uuid4())
-            await note_untouched(connection, refused, Outcome.REFUSED, str(error), None)
-        raise
+        try:
+            return await load()
+        except RefusedError as error:
+            async with pool.acquire() as connection:
+                refused = replace(_entry(order), load_id=uuid.uuid4())
+                await note_untouched(connection, refused, Outcome.REFUSED, str(error), None)
+            raise
+    except TRANSIENT as error:
+        raise lost_connection(order.path, error) from error
 
 
 def open_source(found: Found) -> RowSource:
@@ -58,16 +65,6 @@ def open_source(found: Found) -> RowSource:
     if found.is_csv:
         return CsvFile(found.path, known_columns=known_columns)
     return read_frame_file(found.path, known_columns=known_columns)
-
-
-async def _find_loaded(pool: Pool, path: str) -> Loaded | None:
-    try:
-        async with pool.acquire() as connection:
-            return await find_loaded(connection, path)
-    except TRANSIENT as error:
-        raise TransientError(
-            f"PostgreSQL went away before {path} was loaded ({error}): try again."
-        ) from error
 
 
 def _is_same(before: Loaded, found: Found) -> bool:

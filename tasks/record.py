@@ -1,6 +1,7 @@
 """Run history: a row in metadata.pipeline_executions from the first instant, true at the end."""
 
 import asyncio
+import datetime as dt
 import json
 import os
 import socket
@@ -9,6 +10,8 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+
+import psutil
 
 from infra.postgres.connection import TRANSIENT, Connection, Pool
 from schemas.errors import TransientError
@@ -58,7 +61,7 @@ async def record_execution(
 async def mark_dead_runs(connection: Connection, pipeline_name: str, *, but: int) -> list[int]:
     """Mark the pipeline's RUNNING rows that nobody lives behind as FAILED; returns their ids."""
     running = await connection.fetch(
-        "SELECT id FROM metadata.pipeline_executions"
+        "SELECT id, host, process_id, start_time FROM metadata.pipeline_executions"
         " WHERE pipeline_name = $1 AND status = 'RUNNING' AND id <> $2",
         pipeline_name,
         but,
@@ -67,6 +70,10 @@ async def mark_dead_runs(connection: Connection, pipeline_name: str, *, but: int
     for row in running:
         lock = _LOCK_BASE + row["id"]
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", lock):
+            continue
+        if _lives_here(row["host"], row["process_id"], row["start_time"]):
+            # Its connection broke, as when PostgreSQL was restarted; it will write its own end.
+            await connection.execute("SELECT pg_advisory_unlock($1)", lock)
             continue
         marked = await connection.fetchval(
             """
@@ -82,6 +89,22 @@ async def mark_dead_runs(connection: Connection, pipeline_name: str, *, but: int
         if marked is not None:
             dead.append(marked)
     return dead
+
+
+_CLOCK_SKEW_SECONDS = 60.0
+"""How far this machine's clock may be ahead of PostgreSQL's."""
+
+
+def _lives_here(host: str, process_id: int, start_time: dt.datetime) -> bool:
+    """Tell whether the process is on this machine and was there when the run began."""
+    if host != socket.gethostname():
+        return False
+    try:
+        process = psutil.Process(process_id)
+        is_the_same = process.create_time() <= start_time.timestamp() + _CLOCK_SKEW_SECONDS
+        return is_the_same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 async def _start(

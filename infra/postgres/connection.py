@@ -4,7 +4,7 @@ import asyncio
 import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Self, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -126,7 +126,10 @@ class Pool:
         try:
             yield connection
         finally:
-            await asyncio.shield(pool.release(connection, timeout=10))
+            # One that its server has left cannot be reset: asyncpg closes it, and what was done
+            # over it stands or fell before.
+            with suppress(*TRANSIENT):
+                await asyncio.shield(pool.release(connection, timeout=10))
 
 
 async def _patiently(
