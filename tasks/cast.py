@@ -7,8 +7,9 @@ date formats, words for "nothing here".
 
 import datetime as dt
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
+from typing import NamedTuple
 
 import polars as pl
 
@@ -47,35 +48,105 @@ _WORDS = {
 }
 
 
-def cast(cells: pl.Series, column: Column) -> tuple[pl.Series, pl.Series | None]:
-    """Return the typed values, and a mask of the cells that are no such value (None: every is).
+class Cast(NamedTuple):
+    """A column's values, and which of its cells are no such value."""
+
+    values: pl.Series
+    wrong: pl.Series | None
+    """A mask; None: every cell is one, or missing."""
+
+
+def cast(cells: pl.Series, column: Column) -> Cast:
+    """Return the cells' typed values.
 
     cells: String, any height; null is an empty cell. A missing value is null in the values and
     not in the mask.
     """
-    if column.kind is Kind.TEXT:
-        return _text(cells)
-    values = _first_try(cells, column)
-    failed = values.is_null() & cells.is_not_null()
-    if column.kind is Kind.NUMBER:
-        # `NaN` is a float to the parser and a missing value to whoever exported it.
-        failed |= values.is_nan().fill_null(value=False)
-        # `-0` says the same as `0`, and would have another hash.
-        values = values.set(values == 0.0, 0.0)
-    elif column.kind is Kind.DECIMAL:
+    return cast_all(cells.to_frame(), [(column, cells.name)])[0]
+
+
+def cast_all(cells: pl.DataFrame, columns: Sequence[tuple[Column, str]]) -> list[Cast]:
+    """Return the typed values of several columns, each beside its name in the header.
+
+    The whole of the first look is one query: hundreds of small ones would cost more than it.
+    """
+    names = [f"\0{place}" for place in range(len(columns))]  # no header has such a name
+    looks = [
+        _first_look(pl.col(header), column).alias(name)
+        for (column, header), name in zip(columns, names, strict=True)
+    ]
+    losses = [
         # The parser would round `1.005` without a word.
-        failed |= cells.str.contains(rf"[eE]|\.\d{{{column.scale}}}\d*[1-9]").fill_null(value=False)
-    if not failed.any():
-        return values, None
+        pl.col(header).str.contains(rf"[eE]|\.\d{{{column.scale}}}\d*[1-9]").alias(f"{name}!")
+        for (column, header), name in zip(columns, names, strict=True)
+        if column.kind is Kind.DECIMAL
+    ]
+    seen = cells.select(*looks, *losses)
+    return [
+        _second_look(
+            cells[header],
+            column,
+            seen[name],
+            seen[f"{name}!"] if column.kind is Kind.DECIMAL else None,
+        )
+        for (column, header), name in zip(columns, names, strict=True)
+    ]
+
+
+def _first_look(cell: pl.Expr, column: Column) -> pl.Expr:
+    """Return the value in its most common spelling; null for any other."""
+    match column.kind:
+        case Kind.TEXT:
+            text = cell.str.strip_chars()
+            return pl.when(text != "").then(text)
+        case Kind.DATE | Kind.TIMESTAMP:
+            return _moment(cell, column.kind, column.formats[0])
+        case Kind.BOOLEAN:
+            return cell.replace_strict(_WORDS, default=None, return_dtype=pl.Boolean)
+        case Kind.NUMBER:
+            values = cell.cast(pl.Float64, strict=False)
+            # `-0` says the same as `0`, and would have another hash.
+            return pl.when(values == 0.0).then(0.0).otherwise(values)
+        case _:
+            return cell.cast(column.dtype, strict=False)
+
+
+def _second_look(
+    cells: pl.Series, column: Column, values: pl.Series, lossy: pl.Series | None
+) -> Cast:
+    values = _within_calendar(values, column.kind)
+    failed = _failed(cells, column, values, lossy)
+    if failed is None or not failed.any():
+        return Cast(values, None)
+    if column.kind is Kind.TEXT:
+        return Cast(values.set(failed, None), failed)
     rows = failed.arg_true()
     again = cells.gather(rows).str.strip_chars()
     second = _second_try(again, column)
     wrong = second.is_null() & ~again.str.to_lowercase().is_in(list(NOTHING))
     values = values.scatter(rows, second)
     if not wrong.any():
-        return values, None
+        return Cast(values, None)
     mask = pl.repeat(value=False, n=len(cells), dtype=pl.Boolean, eager=True)
-    return values, mask.scatter(rows.filter(wrong), values=True)
+    return Cast(values, mask.scatter(rows.filter(wrong), values=True))
+
+
+def _failed(
+    cells: pl.Series, column: Column, values: pl.Series, lossy: pl.Series | None
+) -> pl.Series | None:
+    """Tell which cells have to be looked at again; None: not one."""
+    if column.kind is Kind.TEXT:
+        # PostgreSQL's text holds every character but this one.
+        return values.str.contains("\0", literal=True).fill_null(value=False)
+    failed = None
+    if values.null_count() != cells.null_count():
+        failed = values.is_null() & cells.is_not_null()
+    if lossy is not None and lossy.any():
+        failed = lossy.fill_null(value=False) | (False if failed is None else failed)
+    if column.kind is Kind.NUMBER and (nan := values.is_nan()).any():
+        # `NaN` is a float to the parser and a missing value to whoever exported it.
+        failed = nan.fill_null(value=False) | (False if failed is None else failed)
+    return failed
 
 
 def is_ambiguous(text: str, column: Column) -> bool:
@@ -104,26 +175,6 @@ def plain_number(text: str) -> str:
     return text
 
 
-def _text(cells: pl.Series) -> tuple[pl.Series, pl.Series | None]:
-    values = cells.str.strip_chars()
-    values = values.set(values == "", None)
-    # PostgreSQL's text holds every character but this one.
-    wrong = values.str.contains("\0", literal=True).fill_null(value=False)
-    if not wrong.any():
-        return values, None
-    return values.set(wrong, None), wrong
-
-
-def _first_try(cells: pl.Series, column: Column) -> pl.Series:
-    match column.kind:
-        case Kind.DATE | Kind.TIMESTAMP:
-            return _moments(cells, column.kind, column.formats[0])
-        case Kind.BOOLEAN:
-            return cells.replace_strict(_WORDS, default=None, return_dtype=pl.Boolean)
-        case _:
-            return cells.cast(column.dtype, strict=False)
-
-
 def _second_try(texts: pl.Series, column: Column) -> pl.Series:
     """Return the values of stripped cells; null is one that is missing or none of the kind."""
     if column.kind in {Kind.DATE, Kind.TIMESTAMP}:
@@ -131,7 +182,8 @@ def _second_try(texts: pl.Series, column: Column) -> pl.Series:
             texts = texts.str.replace(_MIDNIGHT, "")
         values = pl.repeat(None, len(texts), dtype=column.dtype, eager=True)
         for form in column.formats:
-            values = values.fill_null(_moments(texts, column.kind, form))
+            found = texts.to_frame("text").select(_moment(pl.col("text"), column.kind, form))
+            values = values.fill_null(_within_calendar(found.to_series(), column.kind))
         return values
     parse = _parser(column)
     # A column in another spelling repeats its values: each is looked at once.
@@ -139,22 +191,26 @@ def _second_try(texts: pl.Series, column: Column) -> pl.Series:
     return pl.Series([known[text] for text in texts.to_list()], dtype=column.dtype)
 
 
-def _moments(texts: pl.Series, kind: Kind, form: str) -> pl.Series:
-    """Return the dates or the times in UTC that are written in this format; null for any other."""
+def _moment(text: pl.Expr, kind: Kind, form: str) -> pl.Expr:
+    """Return the date or the time in UTC that is written in this format; null for any other."""
     if kind is Kind.DATE:
-        values, unit = texts.str.to_date(form, strict=False), 1
-    else:
-        zoned = "z" in form or "%+" in form
-        dtype = pl.Datetime("us", "UTC" if zoned else None)
-        values, unit = texts.str.strptime(dtype, form, strict=False), _DAY_MICROSECONDS
-        if not zoned:
-            # A contract that knows a time without a zone not to be UTC cannot be written yet.
-            values = values.dt.replace_time_zone("UTC")
+        return text.str.to_date(form, strict=False)
+    zoned = "z" in form or "%+" in form
+    values = text.str.strptime(pl.Datetime("us", "UTC" if zoned else None), form, strict=False)
+    # A contract that knows a time without a zone not to be UTC cannot be written yet.
+    return values if zoned else values.dt.replace_time_zone("UTC")
+
+
+def _within_calendar(values: pl.Series, kind: Kind) -> pl.Series:
+    """Return the dates or times that Python's calendar has, null for any other."""
+    if kind not in {Kind.DATE, Kind.TIMESTAMP} or values.null_count() == len(values):
+        return values
+    unit = 1 if kind is Kind.DATE else _DAY_MICROSECONDS
     first = (FIRST_DAY - _EPOCH).days * unit
     end = ((LAST_DAY - _EPOCH).days + 1) * unit
-    # As integers: values beyond Python's calendar cannot be asked for.
+    # As integers: values beyond the calendar cannot be asked for.
     counts = values.to_physical()
-    if len(counts) == counts.null_count() or (counts.min() >= first and counts.max() < end):  # type: ignore[operator] # integers, as it is not all null
+    if counts.min() >= first and counts.max() < end:  # type: ignore[operator] # integers, as it is not all null
         return values
     return values.set(~counts.is_between(first, end, closed="left"), None)
 

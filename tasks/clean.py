@@ -15,7 +15,7 @@ from infra.postgres.identifiers import column_names, slug
 from schemas.checks import FINITE
 from schemas.dataset import Column, Missing, Spec
 from schemas.errors import RefusedError
-from tasks.cast import cast, is_ambiguous
+from tasks.cast import Cast, cast_all, is_ambiguous
 
 LINE = "_line"
 ROW_HASH = "_row_hash"
@@ -119,8 +119,22 @@ def clean(
     `_extra` (String: a JSON object, or null).
     """
     flaws = _Flaws(cells.height)
-    values = [_clean_column(cells, column, binding, flaws, tally) for column in spec.columns]
-    frame = pl.DataFrame(values)
+    present = [
+        (each, binding.columns[each.name]) for each in spec.columns if each.name in binding.columns
+    ]
+    casts = dict(zip((column.name for column, _ in present), cast_all(cells, present), strict=True))
+    frame = pl.DataFrame(
+        [
+            _settle(
+                casts.get(each.name) or _nothing(cells, each),
+                cells[binding.columns[each.name]] if each.name in casts else None,
+                each,
+                flaws,
+                tally,
+            )
+            for each in spec.columns
+        ]
+    )
     _check(frame, spec, flaws)
     extra = _extra(cells, binding.unknown, flaws)
     frame = frame.with_columns(
@@ -196,26 +210,26 @@ class _Flaws:
         ]
 
 
-def _clean_column(
-    cells: pl.DataFrame, column: Column, binding: Binding, flaws: _Flaws, tally: Tally
+def _nothing(cells: pl.DataFrame, column: Column) -> Cast:
+    return Cast(pl.repeat(None, cells.height, dtype=column.dtype, eager=True), None)
+
+
+def _settle(
+    cast: Cast, given: pl.Series | None, column: Column, flaws: _Flaws, tally: Tally
 ) -> pl.Series:
-    header = binding.columns.get(column.name)
-    if header is None:
-        values = pl.repeat(None, cells.height, dtype=column.dtype, eager=True)
-        wrong = None
-    else:
-        values, wrong = cast(cells[header], column)
-    values = values.alias(column.name)
-    if wrong is not None and header is not None:
-        given = cells[header]
+    """Return the column's values as the contract wants them, its broken cells noted."""
+    values, wrong = cast.values.alias(column.name), cast.wrong
+    absent = values.null_count()
+    if wrong is not None and given is not None:
         flaws.add("type", column.name, wrong, lambda row: _mistyped(column, given[row]))
-        tally.mistyped[column.name] += int(wrong.sum())
+        mistyped = int(wrong.sum())
+        absent -= mistyped
+        tally.mistyped[column.name] += mistyped
         tally.example.setdefault(column.name, _named(column, given[wrong.arg_true()[0]]))
-    missing = values.is_null() if wrong is None else values.is_null() & ~wrong
-    absent = int(missing.sum())
-    tally.present[column.name] += cells.height - absent
+    tally.present[column.name] += len(values) - absent
     if not absent or column.missing is Missing.NULL:
         return values
+    missing = values.is_null() if wrong is None else values.is_null() & ~wrong
     if column.missing is Missing.REJECT:
         flaws.add("missing", column.name, missing, lambda _: f"{column.name} is missing")
         return values
@@ -229,8 +243,11 @@ def _check(frame: pl.DataFrame, spec: Spec, flaws: _Flaws) -> None:
     asked = [(column, check) for column in spec.columns for check in column.checks]
     masks = [check(lazy, column.name).check_output for column, check in asked]
     for (column, check), output in zip(asked, pl.collect_all(masks), strict=True):
+        passed = output.to_series()
+        if passed.all():  # nulls aside
+            continue
         values = frame[column.name]
-        broken = ~output.to_series().fill_null(value=True) & values.is_not_null()
+        broken = ~passed.fill_null(value=True) & values.is_not_null()
         if broken.any():
             is_finite = check.name == FINITE
             said = "is not a finite number" if is_finite else f"breaks {check.error}"

@@ -19,6 +19,7 @@ MAX_VALUES = 1_000_000
 """More distinct values than this are not remembered."""
 
 _SMALL = 1 << 24
+_FEW = 0.02
 _MIN_BITS = 1 << 20
 _MAX_BITS = 1 << 30
 _BITS_PER_BYTE_READ = 2
@@ -37,6 +38,9 @@ class Survey:
         while self._bits < min(size_bytes * _BITS_PER_BYTE_READ, _MAX_BITS):
             self._bits *= 2
         self._seen = np.zeros(self._bits // 8, dtype=np.uint8) if self._key else None
+        is_number = len(spec.key) == 1 and spec.column(spec.key[0]).kind is Kind.INTEGER
+        self._highest: int | None = np.iinfo(np.int64).min if is_number else None
+        self._is_first = True
         self._suspects: list[pl.DataFrame] = []
         self._suspect_count = 0
         self._references = {each.name: _Distinct() for each in spec.references}
@@ -68,12 +72,32 @@ class Survey:
                 self.dates_outside.add(name)
 
     def _observe_keys(self, keys: pl.DataFrame, seen: np.ndarray) -> None:
-        hashes = keys.hash_rows(seed=7).to_numpy()
-        suspect = self._seen_before(hashes, seen) | _repeated_within(hashes)
+        suspect = self._not_ascending(keys)
+        if suspect is None:
+            hashes = keys.hash_rows(seed=7).to_numpy()
+            suspect = self._seen_before(hashes, seen) | _repeated_within(hashes)
         if self._suspect_count <= MAX_VALUES and suspect.any():
             found = keys.filter(pl.Series(suspect))
             self._suspects.append(found)
             self._suspect_count += found.height
+
+    def _not_ascending(self, keys: pl.DataFrame) -> np.ndarray | None:
+        """Tell which keys do not exceed every key before them; None where most do not.
+
+        Exports mostly come in the order of a number: there, only a row that steps back can
+        repeat a key, and no bit has to be kept. The first block decides for the whole source.
+        """
+        if self._highest is None:
+            return None
+        numbers = keys.to_series().to_numpy()
+        highest = np.maximum.accumulate(np.concatenate(([self._highest], numbers)))
+        steps_back: np.ndarray = numbers <= highest[:-1]
+        if self._is_first and steps_back.mean() > _FEW:
+            self._highest = None
+            return None
+        self._is_first = False
+        self._highest = int(highest[-1])
+        return steps_back
 
     def _seen_before(self, hashes: np.ndarray, seen: np.ndarray) -> np.ndarray:
         """Tell which keys an earlier block may have had, and remember these for the next.
