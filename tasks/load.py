@@ -120,10 +120,18 @@ async def load_source(
 
 def lost_connection(path: str, error: BaseException) -> TransientError:
     """Return what to raise when PostgreSQL went away during a load."""
+    # The first line says what it was; PostgreSQL's details and hints follow it.
+    reason = (str(error) or type(error).__name__).splitlines()[0]
     return TransientError(
-        f"PostgreSQL went away while {path} was being loaded ({error}): nothing of it is visible "
+        f"PostgreSQL went away while {path} was being loaded ({reason}): nothing of it is visible "
         "unless all of it is, and the load can be tried again."
     )
+
+
+async def find_settled(pool: Pool, order: Order) -> Report | None:
+    """Return what an earlier try with this order did, if its COMMIT got through after all."""
+    async with pool.acquire() as connection:
+        return await _settled(connection, order)
 
 
 async def _settled(connection: Connection, order: Order) -> Report | None:

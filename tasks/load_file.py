@@ -11,7 +11,15 @@ from tasks.csv_source import SourceFile
 from tasks.discover_files import Found
 from tasks.extract_csv import CsvFile
 from tasks.extract_frame_file import read_frame_file
-from tasks.load import Order, Outcome, Progress, Report, load_source, lost_connection
+from tasks.load import (
+    Order,
+    Outcome,
+    Progress,
+    Report,
+    find_settled,
+    load_source,
+    lost_connection,
+)
 from tasks.manifest import Entry, Loaded, find_loaded, note_untouched
 from tasks.source import RowSource
 
@@ -43,13 +51,13 @@ async def load_found(
 
 
 async def noting_refusal(pool: Pool, order: Order, load: Callable[[], Awaitable[Report]]) -> Report:
-    """Run a load; if it is refused, the manifest says so before the error goes on.
+    """Run a load, unless an earlier try with this order did it; a refusal is written down.
 
     Raises TransientError when PostgreSQL went away, whatever the load was doing with it.
     """
     try:
         try:
-            return await load()
+            return await find_settled(pool, order) or await load()
         except RefusedError as error:
             async with pool.acquire() as connection:
                 refused = replace(_entry(order), load_id=uuid.uuid4())

@@ -27,6 +27,9 @@ _LITTLE_NEWS = 0.2
 _LOCK_CLASS = 0x51C3
 """Keeps the platform's advisory locks apart from those of others in the same database."""
 
+_CALENDAR = "warehouse.dim_date"
+"""Locked last, behind all dimensions; no dataset's name has a point."""
+
 
 async def lock_dataset(connection: Connection, table: str) -> None:
     """Hold the dataset's lock until the transaction ends: its loads come one after the other."""
@@ -52,6 +55,9 @@ async def merge(
     await connection.execute(sql.analyze())
     repeated = await _find_repeated(connection, sql, survey)
     inferred = await _infer_members(connection, sql, survey)
+    if survey.dates_outside:
+        # Loads of other datasets may add the same dates, column by column in another order.
+        await lock_dataset(connection, _CALENDAR)
     for column in sorted(survey.dates_outside):
         await connection.execute(sql.dates_outside(column))
     is_first = (

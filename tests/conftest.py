@@ -58,9 +58,7 @@ class Server:
 
     async def _make_template(self) -> None:
         await self._run("CREATE DATABASE template_sluiceway")
-        await bootstrap(
-            self.postgres.url("template_sluiceway"), loader_password=LOADER_PASSWORD
-        )
+        await bootstrap(self.postgres.url("template_sluiceway"), loader_password=LOADER_PASSWORD)
 
     async def create(self) -> Database:
         name = f"test_{next(self._serial)}"

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
@@ -103,6 +103,7 @@ class Pool:
             max_size=self._size,
             max_inactive_connection_lifetime=60,
             server_settings=SERVER_SETTINGS,
+            init=_let_writers_go_at_its_end,
         )
         await self._pool
         return self
@@ -130,6 +131,15 @@ class Pool:
             # over it stands or fell before.
             with suppress(*TRANSIENT):
                 await asyncio.shield(pool.release(connection, timeout=10))
+
+
+async def _let_writers_go_at_its_end(connection: Any) -> None:
+    """Wake a COPY that waits for room in the socket when the connection is lost.
+
+    asyncpg (0.32) leaves it waiting for ever.
+    """
+    protocol = connection._protocol  # noqa: SLF001 - nothing public ends that wait
+    connection.add_termination_listener(lambda _: protocol.resume_writing())
 
 
 async def _patiently(

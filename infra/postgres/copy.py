@@ -1,7 +1,9 @@
 """Polars frames on their way into COPY: PostgreSQL's binary format, made by pgpq from Arrow."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
+import asyncpg
 import pgpq
 import polars as pl
 from pgpq.encoders import LargeStringEncoderBuilder
@@ -44,17 +46,39 @@ async def copy_binary(
     schema: str,
     table: str,
     columns: tuple[str, ...],
-    stream: AsyncIterator[bytes],
+    stream: AsyncGenerator[bytes, None],
 ) -> int:
     """Send a binary COPY stream into a table made in this transaction; returns the rows it took.
 
     The rows are written frozen: nobody has to visit them again to mark them visible. An exception
     in the stream aborts the COPY and with it the transaction.
     """
-    status = await connection.copy_to_table(
-        table, schema_name=schema, columns=columns, source=stream, format="binary", freeze=True
-    )
+    async with aclosing(_while_open(connection, stream)) as parts:
+        status = await connection.copy_to_table(
+            table, schema_name=schema, columns=columns, source=parts, format="binary", freeze=True
+        )
     return affected(status)
+
+
+async def _while_open(
+    connection: Connection, stream: AsyncGenerator[bytes, None]
+) -> AsyncGenerator[bytes, None]:
+    """Yield the stream as long as there is a connection to send it over, and close it.
+
+    asyncpg would read the rest of the source before it says that the connection is lost.
+    """
+    async with aclosing(stream):
+        async for part in stream:
+            if _is_lost(connection):
+                raise asyncpg.ConnectionDoesNotExistError("the connection was lost during COPY")
+            yield part
+
+
+def _is_lost(connection: Connection) -> bool:
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:  # the pool has taken the lost connection back already
+        return True
 
 
 def affected(status: str) -> int:

@@ -35,7 +35,9 @@ class MergeSql:
         """The quoted name of the table of keys that may occur twice in the batch.
 
         It and `repeated` are no temporary tables: those would keep parallel workers out of every
-        statement that names one. Both are dropped by `drop_working_tables`.
+        statement that names one. Nor are they unlogged: one made in a transaction that is rolled
+        back can keep PostgreSQL from starting after a crash ("could not create file … exists").
+        Both are dropped by `drop_working_tables`.
         """
         return qualify(STAGING, self.suspects_name)
 
@@ -78,12 +80,12 @@ class MergeSql:
         columns = ", ".join(
             f"{quote(name)} {sql_type(self.spec.column(name))}" for name in self.spec.key
         )
-        return f"CREATE UNLOGGED TABLE {self.suspects} ({columns})"
+        return f"CREATE TABLE {self.suspects} ({columns})"
 
     def suspect_all(self) -> str:
         """Name the keys that occur twice in the batch, by looking at every row."""
         return f"""
-CREATE UNLOGGED TABLE {self.suspects} AS
+CREATE TABLE {self.suspects} AS
 SELECT {self._key()} FROM {self.landing} GROUP BY {self._key()} HAVING count(*) > 1
 """
 
@@ -94,7 +96,7 @@ SELECT {self._key()} FROM {self.landing} GROUP BY {self._key()} HAVING count(*) 
         same as its winner is a duplicate, any other is superseded.
         """
         return f"""
-CREATE UNLOGGED TABLE {self.repeated} AS
+CREATE TABLE {self.repeated} AS
 SELECT "_line", is_duplicate
 FROM (
     SELECT

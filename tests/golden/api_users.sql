@@ -103,13 +103,13 @@ WHERE NOT EXISTS (SELECT FROM "staging"."api_users__b1_repeated" AS r WHERE r."_
 ) AS judged;
 
 -- create_suspects
-CREATE UNLOGGED TABLE "staging"."api_users__b1_suspects" ("id" bigint);
+CREATE TABLE "staging"."api_users__b1_suspects" ("id" bigint);
 
 -- drop_working_tables
 DROP TABLE IF EXISTS "staging"."api_users__b1_suspects", "staging"."api_users__b1_repeated";
 
 -- find_repeated
-CREATE UNLOGGED TABLE "staging"."api_users__b1_repeated" AS
+CREATE TABLE "staging"."api_users__b1_repeated" AS
 SELECT "_line", is_duplicate
 FROM (
     SELECT
@@ -245,7 +245,7 @@ WHERE NOT EXISTS (SELECT FROM "staging"."api_users__b1_repeated" AS r WHERE r."_
 ) AS judged;
 
 -- suspect_all
-CREATE UNLOGGED TABLE "staging"."api_users__b1_suspects" AS
+CREATE TABLE "staging"."api_users__b1_suspects" AS
 SELECT "id" FROM "staging"."api_users__b1" GROUP BY "id" HAVING count(*) > 1;
 
 -- tally_verdicts

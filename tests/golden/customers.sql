@@ -87,7 +87,7 @@ WHERE NOT EXISTS (SELECT FROM "staging"."customers__b1_repeated" AS r WHERE r."_
 ) AS judged;
 
 -- create_suspects
-CREATE UNLOGGED TABLE "staging"."customers__b1_suspects" ("customer_id" bigint);
+CREATE TABLE "staging"."customers__b1_suspects" ("customer_id" bigint);
 
 -- dates_outside: signup_date
 SELECT warehouse.add_dates(array_agg(each))
@@ -98,7 +98,7 @@ WHERE each IS NOT NULL AND NOT EXISTS (SELECT FROM warehouse.dim_date WHERE date
 DROP TABLE IF EXISTS "staging"."customers__b1_suspects", "staging"."customers__b1_repeated";
 
 -- find_repeated
-CREATE UNLOGGED TABLE "staging"."customers__b1_repeated" AS
+CREATE TABLE "staging"."customers__b1_repeated" AS
 SELECT "_line", is_duplicate
 FROM (
     SELECT
@@ -234,7 +234,7 @@ WHERE NOT EXISTS (SELECT FROM "staging"."customers__b1_repeated" AS r WHERE r."_
 ) AS judged;
 
 -- suspect_all
-CREATE UNLOGGED TABLE "staging"."customers__b1_suspects" AS
+CREATE TABLE "staging"."customers__b1_suspects" AS
 SELECT "customer_id" FROM "staging"."customers__b1" GROUP BY "customer_id" HAVING count(*) > 1;
 
 -- tally_verdicts

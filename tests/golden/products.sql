@@ -98,13 +98,13 @@ WHERE NOT EXISTS (SELECT FROM "staging"."products__b1_repeated" AS r WHERE r."_l
 ) AS judged;
 
 -- create_suspects
-CREATE UNLOGGED TABLE "staging"."products__b1_suspects" ("product_id" bigint);
+CREATE TABLE "staging"."products__b1_suspects" ("product_id" bigint);
 
 -- drop_working_tables
 DROP TABLE IF EXISTS "staging"."products__b1_suspects", "staging"."products__b1_repeated";
 
 -- find_repeated
-CREATE UNLOGGED TABLE "staging"."products__b1_repeated" AS
+CREATE TABLE "staging"."products__b1_repeated" AS
 SELECT "_line", is_duplicate
 FROM (
     SELECT
@@ -255,7 +255,7 @@ WHERE NOT EXISTS (SELECT FROM "staging"."products__b1_repeated" AS r WHERE r."_l
 ) AS judged;
 
 -- suspect_all
-CREATE UNLOGGED TABLE "staging"."products__b1_suspects" AS
+CREATE TABLE "staging"."products__b1_suspects" AS
 SELECT "product_id" FROM "staging"."products__b1" GROUP BY "product_id" HAVING count(*) > 1;
 
 -- tally_verdicts

@@ -87,7 +87,7 @@ WHERE NOT EXISTS (SELECT FROM "staging"."sales_data__b1_repeated" AS r WHERE r."
 ) AS judged;
 
 -- create_suspects
-CREATE UNLOGGED TABLE "staging"."sales_data__b1_suspects" ("order_id" bigint);
+CREATE TABLE "staging"."sales_data__b1_suspects" ("order_id" bigint);
 
 -- dates_outside: order_date
 SELECT warehouse.add_dates(array_agg(each))
@@ -98,7 +98,7 @@ WHERE each IS NOT NULL AND NOT EXISTS (SELECT FROM warehouse.dim_date WHERE date
 DROP TABLE IF EXISTS "staging"."sales_data__b1_suspects", "staging"."sales_data__b1_repeated";
 
 -- find_repeated
-CREATE UNLOGGED TABLE "staging"."sales_data__b1_repeated" AS
+CREATE TABLE "staging"."sales_data__b1_repeated" AS
 SELECT "_line", is_duplicate
 FROM (
     SELECT
@@ -310,7 +310,7 @@ WHERE NOT EXISTS (SELECT FROM "staging"."sales_data__b1_repeated" AS r WHERE r."
 ) AS judged;
 
 -- suspect_all
-CREATE UNLOGGED TABLE "staging"."sales_data__b1_suspects" AS
+CREATE TABLE "staging"."sales_data__b1_suspects" AS
 SELECT "order_id" FROM "staging"."sales_data__b1" GROUP BY "order_id" HAVING count(*) > 1;
 
 -- tally_verdicts

@@ -10,8 +10,9 @@ import asyncpg
 import pytest
 
 from infra.postgres.connection import Pool
+from infra.sample.bulk import write_sales
 from infra.sample.generator import make_sample
-from schemas.datasets import DATASETS, Customers
+from schemas.datasets import DATASETS, Customers, Sales
 from schemas.errors import TransientError
 from tasks.discover_files import Found, discover_files
 from tasks.load import Order, Outcome, load_source
@@ -39,7 +40,11 @@ class Proxy:
         self.holds = False
         """Swallow the answer, but leave the connection open."""
         self.swallowed = asyncio.Event()
+        self.choked = asyncio.Event()
+        self.cut = asyncio.Event()
         self.cuts = 0
+        self.chokes_after_bytes: int | None = None
+        """Take no more than this from the client; then, when it can send no more, cut it off."""
         self._writers: list[asyncio.StreamWriter] = []
 
     async def serve(self, client: asyncio.StreamReader, answers: asyncio.StreamWriter) -> None:
@@ -48,7 +53,16 @@ class Proxy:
         committing = asyncio.Event()
 
         async def forward() -> None:
+            taken = 0
             while data := await client.read(1 << 16):
+                taken += len(data)
+                if self.chokes_after_bytes is not None and taken > self.chokes_after_bytes:
+                    self.chokes_after_bytes = None
+                    self.choked.set()
+                    await self.cut.wait()
+                    answers.transport.abort()
+                    requests.transport.abort()
+                    return
                 cut = self.armed and COMMIT in data
                 if cut:
                     committing.set()
@@ -134,7 +148,7 @@ def _planted() -> dict[str, int]:
 
 @pytest.mark.parametrize("waits_for_answer", [True, False], ids=["done", "under way"])
 async def test_the_same_order_given_again_after_a_lost_answer_reports_the_load_and_repeats_nothing(
-    waits_for_answer: bool, database, proxy: Proxy, proxied_url: str, customers: Found, execution_id
+    waits_for_answer, database, proxy: Proxy, proxied_url: str, customers: Found, execution_id
 ) -> None:
     if not waits_for_answer:  # the second try then meets a COMMIT that is still at work
         owner = await asyncpg.connect(database.owner_url)
@@ -214,6 +228,33 @@ async def test_a_loader_killed_before_the_answer_came_is_followed_by_a_run_that_
     finally:
         await owner.close()
     assert [row["status"] for row in runs] == ["FAILED", "SUCCESS"]
+
+
+async def test_a_connection_cut_while_copy_waits_for_room_ends_the_load_and_the_next_try_succeeds(
+    tmp_path: Path, database, proxy: Proxy, proxied_url: str, execution_id
+) -> None:
+    # More than the sockets' buffers between here and there take.
+    path = tmp_path / "sales_data.csv"
+    planted = write_sales(path, 200_000, customers=500, products=50).ledger
+    [found], _ = discover_files(tmp_path, [each.spec for each in DATASETS])
+    order = Order(execution_id, str(path), "sales_data", Sales.spec)
+    proxy.chokes_after_bytes = 1_000_000
+    async with Pool(proxied_url) as pool:
+        read = []
+        load = asyncio.create_task(load_found(pool, found, order, on_progress=read.append))
+        await proxy.choked.wait()
+        seen = -1
+        while seen < len(read):  # until nothing moves any more
+            seen = len(read)
+            await asyncio.sleep(1)
+        assert not load.done()
+        proxy.cut.set()
+        async with asyncio.timeout(30) as limit:
+            with pytest.raises(TransientError, match="can be tried again"):
+                await load
+        assert not limit.expired()  # else it had to be cancelled
+        again = await load_found(pool, found, order)
+    assert (again.ledger.read, again.ledger.inserted) == (planted.read, planted.inserted)
 
 
 async def _expect_cut(proxy: Proxy, load) -> None:
