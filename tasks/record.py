@@ -136,13 +136,12 @@ async def _start(
 async def _end(
     pool: Pool, connection: Connection, execution: Execution, error: BaseException | None
 ) -> None:
+    # The run's lock goes with its connection: back in the pool, that is reset.
     try:
         await _write_end(connection, execution, error)
     except TRANSIENT:
         # The run's own connection broke meanwhile, as when PostgreSQL was restarted.
         await _end_elsewhere(pool, execution, error)
-    else:
-        await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK_BASE + execution.id)
 
 
 async def _end_elsewhere(pool: Pool, execution: Execution, error: BaseException | None) -> None:

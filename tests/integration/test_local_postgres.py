@@ -47,14 +47,14 @@ async def test_it_listens_on_loopback_and_asks_for_the_password(postgres: Postgr
     connection = await asyncpg.connect(postgres.url("postgres"))
     await connection.close()
     with pytest.raises(asyncpg.InvalidPasswordError):
-        await asyncpg.connect(postgres.url("postgres", password="guessed"))  # noqa: S106 - a wrong one
+        await asyncpg.connect(postgres.url("postgres", password="guessed"))
 
 
 async def test_roles_and_databases_are_made_once_and_kept(postgres: Postgres) -> None:
     for _ in range(2):
         postgres.ensure_role("keeper", "it's@secret/", options="CREATEROLE")
         postgres.ensure_database("store", owner="keeper")
-    url = postgres.url("store", user="keeper", password="it's@secret/")  # noqa: S106 - made above
+    url = postgres.url("store", user="keeper", password="it's@secret/")
     connection = await asyncpg.connect(url)
     try:
         assert await connection.fetchval("SELECT current_user") == "keeper"
