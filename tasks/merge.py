@@ -89,7 +89,9 @@ async def _find_repeated(connection: Connection, sql: MergeSql, survey: Survey) 
         )
     else:
         return Ledger()
+    await connection.execute(sql.analyze_suspects())
     await connection.execute(sql.find_repeated())
+    await connection.execute(sql.analyze_repeated())
     counts = await _counts(connection, sql.count_repeated())
     return Ledger(duplicates=counts["duplicates"], superseded=counts["superseded"])
 

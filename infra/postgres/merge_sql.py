@@ -144,6 +144,14 @@ WHERE m.{named} IS NOT NULL
         """Let the planner know the batch: it takes a table it knows nothing of for all alike."""
         return f'ANALYZE {self.landing} ({self._key()}, "_line")'
 
+    def analyze_suspects(self) -> str:
+        """Let the planner know how few the suspects are: it would hash the batch, not them."""
+        return f"ANALYZE {self.suspects}"
+
+    def analyze_repeated(self) -> str:
+        """Let the planner know how few rows have lost."""
+        return f"ANALYZE {self.repeated}"
+
     @staticmethod
     def analyze_verdicts() -> str:
         """Let the planner know how many rows have which verdict."""

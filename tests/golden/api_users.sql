@@ -56,6 +56,12 @@ COMMENT ON TABLE "warehouse"."dim_api_users" IS 'One row per user of the partner
 -- analyze
 ANALYZE "staging"."api_users__b1" ("id", "_line");
 
+-- analyze_repeated
+ANALYZE "staging"."api_users__b1_repeated";
+
+-- analyze_suspects
+ANALYZE "staging"."api_users__b1_suspects";
+
 -- analyze_verdicts
 ANALYZE "_verdicts";
 

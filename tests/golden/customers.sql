@@ -40,6 +40,12 @@ COMMENT ON TABLE "warehouse"."dim_customers" IS 'One row per customer of the sho
 -- analyze
 ANALYZE "staging"."customers__b1" ("customer_id", "_line");
 
+-- analyze_repeated
+ANALYZE "staging"."customers__b1_repeated";
+
+-- analyze_suspects
+ANALYZE "staging"."customers__b1_suspects";
+
 -- analyze_verdicts
 ANALYZE "_verdicts";
 

@@ -43,6 +43,12 @@ COMMENT ON TABLE "warehouse"."dim_products" IS 'One row per product of the catal
 -- analyze
 ANALYZE "staging"."products__b1" ("product_id", "_line");
 
+-- analyze_repeated
+ANALYZE "staging"."products__b1_repeated";
+
+-- analyze_suspects
+ANALYZE "staging"."products__b1_suspects";
+
 -- analyze_verdicts
 ANALYZE "_verdicts";
 

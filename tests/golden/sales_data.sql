@@ -39,6 +39,12 @@ COMMENT ON TABLE "warehouse"."fact_sales_data" IS 'One row per order line, as th
 -- analyze
 ANALYZE "staging"."sales_data__b1" ("order_id", "_line");
 
+-- analyze_repeated
+ANALYZE "staging"."sales_data__b1_repeated";
+
+-- analyze_suspects
+ANALYZE "staging"."sales_data__b1_suspects";
+
 -- analyze_verdicts
 ANALYZE "_verdicts";
 
