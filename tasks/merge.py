@@ -163,7 +163,6 @@ async def _merge_rows(
 
 
 async def _update(connection: Connection, sql: MergeSql) -> int:
-    await connection.execute(sql.collect_changed())
     # The planner would read the whole target for them; the places say which pages to fetch, in
     # the order in which they lie on disk.
     await connection.execute("SET LOCAL enable_seqscan = off")

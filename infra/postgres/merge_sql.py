@@ -11,13 +11,13 @@ from infra.postgres.layout import STAGING, Target, sql_type, staging_table
 from schemas.dataset import Column, Spec
 
 VERDICTS = quote("_verdicts")
-CHANGES = quote("_changes")
+_PLACE, _VERDICT = quote("_place"), quote("_verdict")
 
 NEW, UNCHANGED, SUPERSEDED, CHANGED, AMENDED = "n", "u", "s", "c", "a"
 """Verdicts on an incoming row; AMENDED is a change in place of a row that keeps versions."""
 _NEWS = f"'{NEW}', '{CHANGED}', '{AMENDED}'"
 _COUNTS = ", ".join(
-    f"""count(*) FILTER (WHERE verdict = '{each}') AS "{each}\""""
+    f"""count(*) FILTER (WHERE {_VERDICT} = '{each}') AS "{each}\""""
     for each in (NEW, UNCHANGED, SUPERSEDED, CHANGED, AMENDED)
 )
 
@@ -155,7 +155,7 @@ WHERE m.{named} IS NOT NULL
     @staticmethod
     def analyze_verdicts() -> str:
         """Let the planner know how many rows have which verdict."""
-        return f"ANALYZE {VERDICTS}"
+        return f"ANALYZE {VERDICTS} ({_PLACE}, {_VERDICT})"
 
     def drop_working_tables(self) -> str:
         """Leave nothing of the merge behind but its rows."""
@@ -272,7 +272,7 @@ LEFT JOIN {self.target.table} AS t ON {self._key_matches("t", "l")}{current}
         return f"""
 SELECT {_COUNTS}
 FROM (
-SELECT {self._verdict()} AS verdict
+SELECT {self._verdict()} AS {_VERDICT}
 {self._compared(has_repeated=has_repeated)}
 ) AS judged
 """
@@ -280,27 +280,32 @@ SELECT {self._verdict()} AS verdict
     def sample_news(self, *, has_repeated: bool) -> str:
         """Count the rows with news among a random $1 percent of the batch's pages."""
         return f"""
-SELECT count(*) AS sampled, count(*) FILTER (WHERE verdict IN ({_NEWS})) AS news
+SELECT count(*) AS sampled, count(*) FILTER (WHERE {_VERDICT} IN ({_NEWS})) AS news
 FROM (
-SELECT {self._verdict()} AS verdict
+SELECT {self._verdict()} AS {_VERDICT}
 {self._compared(has_repeated=has_repeated, sample="TABLESAMPLE SYSTEM ($1)")}
 ) AS judged
 """
 
     def judge(self, *, has_repeated: bool, only_news: bool) -> str:
-        """Write down each row's verdict and where the row stands that it would replace.
+        """Write down each row as the target takes it, its verdict, and the place it would take.
 
-        Nobody else writes to the table while the dataset's lock is held, so a place stays valid.
+        Nobody else writes to the target while the dataset's lock is held, so a place stays valid.
         only_news: leave out the rows that change nothing, which were counted before.
         """
-        chosen = f"WHERE verdict IN ({_NEWS})" if only_news else ""
+        chosen = f"WHERE l.{_VERDICT} IN ({_NEWS})" if only_news else ""
+        values = ", ".join(
+            f"{value} AS {quote(name)}"
+            for value, name in zip(self._values, self.columns, strict=True)
+        )
         return f"""
 CREATE TEMPORARY TABLE {VERDICTS} ON COMMIT DROP AS
-SELECT "_line", place, verdict
+SELECT l.{_PLACE}, l.{_VERDICT}, {values}
 FROM (
-SELECT l."_line", t.ctid AS place, {self._verdict()} AS verdict
+SELECT l.*, t.ctid AS {_PLACE}, {self._verdict()} AS {_VERDICT}
 {self._compared(has_repeated=has_repeated)}
-) AS judged
+) AS l
+{self._joins()}
 {chosen}
 """
 
@@ -312,12 +317,11 @@ SELECT l."_line", t.ctid AS place, {self._verdict()} AS verdict
         """
         newer = f"s.{quote(self.spec.version or '_version')}"
         return f"""
-UPDATE {VERDICTS} AS v SET verdict = '{SUPERSEDED}'
-FROM {self.landing} AS l
-WHERE v."_line" = l."_line" AND v.verdict IN ('{CHANGED}', '{AMENDED}')
+UPDATE {VERDICTS} AS v SET {_VERDICT} = '{SUPERSEDED}'
+WHERE v.{_VERDICT} IN ('{CHANGED}', '{AMENDED}')
     AND EXISTS (
         SELECT FROM {staging_table(self.spec)} AS s
-        WHERE {self._key_matches("s", "l")} AND {newer} > {self.version}
+        WHERE {self._key_matches("s", "v")} AND {newer} > v."_version"
     )
 """
 
@@ -326,60 +330,46 @@ WHERE v."_line" = l."_line" AND v.verdict IN ('{CHANGED}', '{AMENDED}')
         """Count the written verdicts."""
         return f"SELECT {_COUNTS} FROM {VERDICTS}"
 
-    def _judged(self, select: str, verdict: str, order: str) -> str:
-        return f"""SELECT {select}
-FROM {VERDICTS} AS v
-JOIN {self.landing} AS l ON l."_line" = v."_line"
-{self._joins()}
-WHERE v.verdict = '{verdict}'
-ORDER BY {order}"""
-
     def insert_new(self) -> str:
         """Insert the rows whose key is new, in the key's order: its index grows page by page."""
         since, first = self._first_version()
         return f"""
 INSERT INTO {self.target.table} ({self._column_list()}{since})
-{self._judged(f"{self._select_list}{first}", NEW, self._key("l"))}
-"""
-
-    def collect_changed(self) -> str:
-        """Put the rows that replace others side by side with the places of those, page by page."""
-        verdict = AMENDED if self.target.keeps_versions else CHANGED
-        select = ", ".join(
-            f"{value} AS {quote(name)}"
-            for value, name in zip(self._values, self.columns, strict=True)
-        )
-        return f"""
-CREATE TEMPORARY TABLE {CHANGES} ON COMMIT DROP AS
-{self._judged(f"v.place, {select}", verdict, "v.place")}
+SELECT {self._column_list()}{first}
+FROM {VERDICTS} WHERE {_VERDICT} = '{NEW}'
+ORDER BY {self._key()}
 """
 
     def update_changed(self) -> str:
-        """Replace changed rows where they stand."""
+        """Replace changed rows where they stand, page by page."""
+        verdict = AMENDED if self.target.keeps_versions else CHANGED
         assignments = ", ".join(
             f"{quote(name)} = i.{quote(name)}" for name in self.columns if name not in self.spec.key
         )
         known = ', "_is_inferred" = false' if self.target.surrogate else ""
         return f"""
 UPDATE {self.target.table} AS t SET {assignments}{known}
-FROM {CHANGES} AS i
-WHERE t.ctid = i.place
+FROM (
+SELECT * FROM {VERDICTS} WHERE {_VERDICT} = '{verdict}' ORDER BY {_PLACE}
+) AS i
+WHERE t.ctid = i.{_PLACE}
 """
 
     def close_versions(self) -> str:
         """End the current versions that the batch replaces, at the moment the new ones begin."""
         return f"""
-UPDATE {self.target.table} AS t SET is_current = false, valid_to = {self.version}
+UPDATE {self.target.table} AS t SET is_current = false, valid_to = v."_version"
 FROM {VERDICTS} AS v
-JOIN {self.landing} AS l ON l."_line" = v."_line"
-WHERE v.verdict = '{CHANGED}' AND t.ctid = v.place
+WHERE v.{_VERDICT} = '{CHANGED}' AND t.ctid = v.{_PLACE}
 """
 
     def open_versions(self) -> str:
         """Insert the new versions of changed rows."""
         return f"""
 INSERT INTO {self.target.table} ({self._column_list()}, valid_from)
-{self._judged(f"{self._select_list}, {self.version}", CHANGED, self._key("l"))}
+SELECT {self._column_list()}, "_version"
+FROM {VERDICTS} WHERE {_VERDICT} = '{CHANGED}'
+ORDER BY {self._key()}
 """
 
     def dates_outside(self, column: str) -> str:

@@ -63,16 +63,7 @@ ANALYZE "staging"."api_users__b1_repeated";
 ANALYZE "staging"."api_users__b1_suspects";
 
 -- analyze_verdicts
-ANALYZE "_verdicts";
-
--- collect_changed
-CREATE TEMPORARY TABLE "_changes" ON COMMIT DROP AS
-SELECT v.place, l."id" AS "id", l."name" AS "name", l."username" AS "username", l."email" AS "email", l."phone" AS "phone", l."website" AS "website", l."address_street" AS "address_street", l."address_suite" AS "address_suite", l."address_city" AS "address_city", l."address_zipcode" AS "address_zipcode", l."address_geo_lat" AS "address_geo_lat", l."address_geo_lng" AS "address_geo_lng", l."company_name" AS "company_name", l."company_catchphrase" AS "company_catchphrase", l."company_bs" AS "company_bs", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
-FROM "_verdicts" AS v
-JOIN "staging"."api_users__b1" AS l ON l."_line" = v."_line"
-
-WHERE v.verdict = 'c'
-ORDER BY v.place;
+ANALYZE "_verdicts" ("_place", "_verdict");
 
 -- count_repeated
 SELECT
@@ -81,28 +72,28 @@ SELECT
 FROM "staging"."api_users__b1_repeated";
 
 -- count_verdicts: none repeated
-SELECT count(*) FILTER (WHERE verdict = 'n') AS "n", count(*) FILTER (WHERE verdict = 'u') AS "u", count(*) FILTER (WHERE verdict = 's') AS "s", count(*) FILTER (WHERE verdict = 'c') AS "c", count(*) FILTER (WHERE verdict = 'a') AS "a"
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a"
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."api_users__b1" AS l
 LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
 
 ) AS judged;
 
 -- count_verdicts: some repeated
-SELECT count(*) FILTER (WHERE verdict = 'n') AS "n", count(*) FILTER (WHERE verdict = 'u') AS "u", count(*) FILTER (WHERE verdict = 's') AS "s", count(*) FILTER (WHERE verdict = 'c') AS "c", count(*) FILTER (WHERE verdict = 'a') AS "a"
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a"
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."api_users__b1" AS l
 LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
 WHERE NOT EXISTS (SELECT FROM "staging"."api_users__b1_repeated" AS r WHERE r."_line" = l."_line")
@@ -144,107 +135,105 @@ WHERE NOT EXISTS (SELECT FROM "staging"."api_users__b1_repeated" AS r WHERE r."_
 
 -- insert_new
 INSERT INTO "warehouse"."dim_api_users" ("id", "name", "username", "email", "phone", "website", "address_street", "address_suite", "address_city", "address_zipcode", "address_geo_lat", "address_geo_lng", "company_name", "company_catchphrase", "company_bs", "_batch_id", "_version", "_line", "_row_hash", "_extra")
-SELECT l."id", l."name", l."username", l."email", l."phone", l."website", l."address_street", l."address_suite", l."address_city", l."address_zipcode", l."address_geo_lat", l."address_geo_lng", l."company_name", l."company_catchphrase", l."company_bs", l."_batch_id", l."_version", l."_line", l."_row_hash", l."_extra"
-FROM "_verdicts" AS v
-JOIN "staging"."api_users__b1" AS l ON l."_line" = v."_line"
-
-WHERE v.verdict = 'n'
-ORDER BY l."id";
+SELECT "id", "name", "username", "email", "phone", "website", "address_street", "address_suite", "address_city", "address_zipcode", "address_geo_lat", "address_geo_lng", "company_name", "company_catchphrase", "company_bs", "_batch_id", "_version", "_line", "_row_hash", "_extra"
+FROM "_verdicts" WHERE "_verdict" = 'n'
+ORDER BY "id";
 
 -- judge: none repeated
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT "_line", place, verdict
+SELECT l."_place", l."_verdict", l."id" AS "id", l."name" AS "name", l."username" AS "username", l."email" AS "email", l."phone" AS "phone", l."website" AS "website", l."address_street" AS "address_street", l."address_suite" AS "address_suite", l."address_city" AS "address_city", l."address_zipcode" AS "address_zipcode", l."address_geo_lat" AS "address_geo_lat", l."address_geo_lng" AS "address_geo_lng", l."company_name" AS "company_name", l."company_catchphrase" AS "company_catchphrase", l."company_bs" AS "company_bs", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
-SELECT l."_line", t.ctid AS place, CASE
+SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."api_users__b1" AS l
 LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
 
-) AS judged;
+) AS l;
 
 -- judge: none repeated, only news
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT "_line", place, verdict
+SELECT l."_place", l."_verdict", l."id" AS "id", l."name" AS "name", l."username" AS "username", l."email" AS "email", l."phone" AS "phone", l."website" AS "website", l."address_street" AS "address_street", l."address_suite" AS "address_suite", l."address_city" AS "address_city", l."address_zipcode" AS "address_zipcode", l."address_geo_lat" AS "address_geo_lat", l."address_geo_lng" AS "address_geo_lng", l."company_name" AS "company_name", l."company_catchphrase" AS "company_catchphrase", l."company_bs" AS "company_bs", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
-SELECT l."_line", t.ctid AS place, CASE
+SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."api_users__b1" AS l
 LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
 
-) AS judged
-WHERE verdict IN ('n', 'c', 'a');
+) AS l
+
+WHERE l."_verdict" IN ('n', 'c', 'a');
 
 -- judge: some repeated
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT "_line", place, verdict
+SELECT l."_place", l."_verdict", l."id" AS "id", l."name" AS "name", l."username" AS "username", l."email" AS "email", l."phone" AS "phone", l."website" AS "website", l."address_street" AS "address_street", l."address_suite" AS "address_suite", l."address_city" AS "address_city", l."address_zipcode" AS "address_zipcode", l."address_geo_lat" AS "address_geo_lat", l."address_geo_lng" AS "address_geo_lng", l."company_name" AS "company_name", l."company_catchphrase" AS "company_catchphrase", l."company_bs" AS "company_bs", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
-SELECT l."_line", t.ctid AS place, CASE
+SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."api_users__b1" AS l
 LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
 WHERE NOT EXISTS (SELECT FROM "staging"."api_users__b1_repeated" AS r WHERE r."_line" = l."_line")
-) AS judged;
+) AS l;
 
 -- judge: some repeated, only news
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT "_line", place, verdict
+SELECT l."_place", l."_verdict", l."id" AS "id", l."name" AS "name", l."username" AS "username", l."email" AS "email", l."phone" AS "phone", l."website" AS "website", l."address_street" AS "address_street", l."address_suite" AS "address_suite", l."address_city" AS "address_city", l."address_zipcode" AS "address_zipcode", l."address_geo_lat" AS "address_geo_lat", l."address_geo_lng" AS "address_geo_lng", l."company_name" AS "company_name", l."company_catchphrase" AS "company_catchphrase", l."company_bs" AS "company_bs", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
-SELECT l."_line", t.ctid AS place, CASE
+SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."api_users__b1" AS l
 LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
 WHERE NOT EXISTS (SELECT FROM "staging"."api_users__b1_repeated" AS r WHERE r."_line" = l."_line")
-) AS judged
-WHERE verdict IN ('n', 'c', 'a');
+) AS l
+
+WHERE l."_verdict" IN ('n', 'c', 'a');
 
 -- overtake
-UPDATE "_verdicts" AS v SET verdict = 's'
-FROM "staging"."api_users__b1" AS l
-WHERE v."_line" = l."_line" AND v.verdict IN ('c', 'a')
+UPDATE "_verdicts" AS v SET "_verdict" = 's'
+WHERE v."_verdict" IN ('c', 'a')
     AND EXISTS (
         SELECT FROM "staging"."api_users" AS s
-        WHERE s."id" = l."id" AND s."_version" > l."_version"
+        WHERE s."id" = v."id" AND s."_version" > v."_version"
     );
 
 -- sample_news: none repeated
-SELECT count(*) AS sampled, count(*) FILTER (WHERE verdict IN ('n', 'c', 'a')) AS news
+SELECT count(*) AS sampled, count(*) FILTER (WHERE "_verdict" IN ('n', 'c', 'a')) AS news
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."api_users__b1" AS l TABLESAMPLE SYSTEM ($1)
 LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
 
 ) AS judged;
 
 -- sample_news: some repeated
-SELECT count(*) AS sampled, count(*) FILTER (WHERE verdict IN ('n', 'c', 'a')) AS news
+SELECT count(*) AS sampled, count(*) FILTER (WHERE "_verdict" IN ('n', 'c', 'a')) AS news
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."api_users__b1" AS l TABLESAMPLE SYSTEM ($1)
 LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
 WHERE NOT EXISTS (SELECT FROM "staging"."api_users__b1_repeated" AS r WHERE r."_line" = l."_line")
@@ -255,9 +244,11 @@ CREATE TABLE "staging"."api_users__b1_suspects" AS
 SELECT "id" FROM "staging"."api_users__b1" GROUP BY "id" HAVING count(*) > 1;
 
 -- tally_verdicts
-SELECT count(*) FILTER (WHERE verdict = 'n') AS "n", count(*) FILTER (WHERE verdict = 'u') AS "u", count(*) FILTER (WHERE verdict = 's') AS "s", count(*) FILTER (WHERE verdict = 'c') AS "c", count(*) FILTER (WHERE verdict = 'a') AS "a" FROM "_verdicts";
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a" FROM "_verdicts";
 
 -- update_changed
 UPDATE "warehouse"."dim_api_users" AS t SET "name" = i."name", "username" = i."username", "email" = i."email", "phone" = i."phone", "website" = i."website", "address_street" = i."address_street", "address_suite" = i."address_suite", "address_city" = i."address_city", "address_zipcode" = i."address_zipcode", "address_geo_lat" = i."address_geo_lat", "address_geo_lng" = i."address_geo_lng", "company_name" = i."company_name", "company_catchphrase" = i."company_catchphrase", "company_bs" = i."company_bs", "_batch_id" = i."_batch_id", "_version" = i."_version", "_line" = i."_line", "_row_hash" = i."_row_hash", "_extra" = i."_extra", "_is_inferred" = false
-FROM "_changes" AS i
-WHERE t.ctid = i.place;
+FROM (
+SELECT * FROM "_verdicts" WHERE "_verdict" = 'c' ORDER BY "_place"
+) AS i
+WHERE t.ctid = i."_place";

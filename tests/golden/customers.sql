@@ -47,16 +47,7 @@ ANALYZE "staging"."customers__b1_repeated";
 ANALYZE "staging"."customers__b1_suspects";
 
 -- analyze_verdicts
-ANALYZE "_verdicts";
-
--- collect_changed
-CREATE TEMPORARY TABLE "_changes" ON COMMIT DROP AS
-SELECT v.place, l."customer_id" AS "customer_id", l."name" AS "name", l."email" AS "email", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
-FROM "_verdicts" AS v
-JOIN "staging"."customers__b1" AS l ON l."_line" = v."_line"
-
-WHERE v.verdict = 'c'
-ORDER BY v.place;
+ANALYZE "_verdicts" ("_place", "_verdict");
 
 -- count_repeated
 SELECT
@@ -65,28 +56,28 @@ SELECT
 FROM "staging"."customers__b1_repeated";
 
 -- count_verdicts: none repeated
-SELECT count(*) FILTER (WHERE verdict = 'n') AS "n", count(*) FILTER (WHERE verdict = 'u') AS "u", count(*) FILTER (WHERE verdict = 's') AS "s", count(*) FILTER (WHERE verdict = 'c') AS "c", count(*) FILTER (WHERE verdict = 'a') AS "a"
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a"
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."customers__b1" AS l
 LEFT JOIN "warehouse"."dim_customers" AS t ON t."customer_id" = l."customer_id"
 
 ) AS judged;
 
 -- count_verdicts: some repeated
-SELECT count(*) FILTER (WHERE verdict = 'n') AS "n", count(*) FILTER (WHERE verdict = 'u') AS "u", count(*) FILTER (WHERE verdict = 's') AS "s", count(*) FILTER (WHERE verdict = 'c') AS "c", count(*) FILTER (WHERE verdict = 'a') AS "a"
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a"
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."customers__b1" AS l
 LEFT JOIN "warehouse"."dim_customers" AS t ON t."customer_id" = l."customer_id"
 WHERE NOT EXISTS (SELECT FROM "staging"."customers__b1_repeated" AS r WHERE r."_line" = l."_line")
@@ -133,107 +124,105 @@ WHERE NOT EXISTS (SELECT FROM "staging"."customers__b1_repeated" AS r WHERE r."_
 
 -- insert_new
 INSERT INTO "warehouse"."dim_customers" ("customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_batch_id", "_version", "_line", "_row_hash", "_extra")
-SELECT l."customer_id", l."name", l."email", l."city", l."country", l."signup_date", l."credit_limit", l."_batch_id", l."_version", l."_line", l."_row_hash", l."_extra"
-FROM "_verdicts" AS v
-JOIN "staging"."customers__b1" AS l ON l."_line" = v."_line"
-
-WHERE v.verdict = 'n'
-ORDER BY l."customer_id";
+SELECT "customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_batch_id", "_version", "_line", "_row_hash", "_extra"
+FROM "_verdicts" WHERE "_verdict" = 'n'
+ORDER BY "customer_id";
 
 -- judge: none repeated
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT "_line", place, verdict
+SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."email" AS "email", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
-SELECT l."_line", t.ctid AS place, CASE
+SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."customers__b1" AS l
 LEFT JOIN "warehouse"."dim_customers" AS t ON t."customer_id" = l."customer_id"
 
-) AS judged;
+) AS l;
 
 -- judge: none repeated, only news
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT "_line", place, verdict
+SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."email" AS "email", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
-SELECT l."_line", t.ctid AS place, CASE
+SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."customers__b1" AS l
 LEFT JOIN "warehouse"."dim_customers" AS t ON t."customer_id" = l."customer_id"
 
-) AS judged
-WHERE verdict IN ('n', 'c', 'a');
+) AS l
+
+WHERE l."_verdict" IN ('n', 'c', 'a');
 
 -- judge: some repeated
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT "_line", place, verdict
+SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."email" AS "email", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
-SELECT l."_line", t.ctid AS place, CASE
+SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."customers__b1" AS l
 LEFT JOIN "warehouse"."dim_customers" AS t ON t."customer_id" = l."customer_id"
 WHERE NOT EXISTS (SELECT FROM "staging"."customers__b1_repeated" AS r WHERE r."_line" = l."_line")
-) AS judged;
+) AS l;
 
 -- judge: some repeated, only news
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT "_line", place, verdict
+SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."email" AS "email", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
-SELECT l."_line", t.ctid AS place, CASE
+SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."customers__b1" AS l
 LEFT JOIN "warehouse"."dim_customers" AS t ON t."customer_id" = l."customer_id"
 WHERE NOT EXISTS (SELECT FROM "staging"."customers__b1_repeated" AS r WHERE r."_line" = l."_line")
-) AS judged
-WHERE verdict IN ('n', 'c', 'a');
+) AS l
+
+WHERE l."_verdict" IN ('n', 'c', 'a');
 
 -- overtake
-UPDATE "_verdicts" AS v SET verdict = 's'
-FROM "staging"."customers__b1" AS l
-WHERE v."_line" = l."_line" AND v.verdict IN ('c', 'a')
+UPDATE "_verdicts" AS v SET "_verdict" = 's'
+WHERE v."_verdict" IN ('c', 'a')
     AND EXISTS (
         SELECT FROM "staging"."customers" AS s
-        WHERE s."customer_id" = l."customer_id" AND s."_version" > l."_version"
+        WHERE s."customer_id" = v."customer_id" AND s."_version" > v."_version"
     );
 
 -- sample_news: none repeated
-SELECT count(*) AS sampled, count(*) FILTER (WHERE verdict IN ('n', 'c', 'a')) AS news
+SELECT count(*) AS sampled, count(*) FILTER (WHERE "_verdict" IN ('n', 'c', 'a')) AS news
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."customers__b1" AS l TABLESAMPLE SYSTEM ($1)
 LEFT JOIN "warehouse"."dim_customers" AS t ON t."customer_id" = l."customer_id"
 
 ) AS judged;
 
 -- sample_news: some repeated
-SELECT count(*) AS sampled, count(*) FILTER (WHERE verdict IN ('n', 'c', 'a')) AS news
+SELECT count(*) AS sampled, count(*) FILTER (WHERE "_verdict" IN ('n', 'c', 'a')) AS news
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."customers__b1" AS l TABLESAMPLE SYSTEM ($1)
 LEFT JOIN "warehouse"."dim_customers" AS t ON t."customer_id" = l."customer_id"
 WHERE NOT EXISTS (SELECT FROM "staging"."customers__b1_repeated" AS r WHERE r."_line" = l."_line")
@@ -244,9 +233,11 @@ CREATE TABLE "staging"."customers__b1_suspects" AS
 SELECT "customer_id" FROM "staging"."customers__b1" GROUP BY "customer_id" HAVING count(*) > 1;
 
 -- tally_verdicts
-SELECT count(*) FILTER (WHERE verdict = 'n') AS "n", count(*) FILTER (WHERE verdict = 'u') AS "u", count(*) FILTER (WHERE verdict = 's') AS "s", count(*) FILTER (WHERE verdict = 'c') AS "c", count(*) FILTER (WHERE verdict = 'a') AS "a" FROM "_verdicts";
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a" FROM "_verdicts";
 
 -- update_changed
 UPDATE "warehouse"."dim_customers" AS t SET "name" = i."name", "email" = i."email", "city" = i."city", "country" = i."country", "signup_date" = i."signup_date", "credit_limit" = i."credit_limit", "_batch_id" = i."_batch_id", "_version" = i."_version", "_line" = i."_line", "_row_hash" = i."_row_hash", "_extra" = i."_extra", "_is_inferred" = false
-FROM "_changes" AS i
-WHERE t.ctid = i.place;
+FROM (
+SELECT * FROM "_verdicts" WHERE "_verdict" = 'c' ORDER BY "_place"
+) AS i
+WHERE t.ctid = i."_place";

@@ -50,22 +50,12 @@ ANALYZE "staging"."products__b1_repeated";
 ANALYZE "staging"."products__b1_suspects";
 
 -- analyze_verdicts
-ANALYZE "_verdicts";
+ANALYZE "_verdicts" ("_place", "_verdict");
 
 -- close_versions
-UPDATE "warehouse"."dim_products" AS t SET is_current = false, valid_to = l."_version"
+UPDATE "warehouse"."dim_products" AS t SET is_current = false, valid_to = v."_version"
 FROM "_verdicts" AS v
-JOIN "staging"."products__b1" AS l ON l."_line" = v."_line"
-WHERE v.verdict = 'c' AND t.ctid = v.place;
-
--- collect_changed
-CREATE TEMPORARY TABLE "_changes" ON COMMIT DROP AS
-SELECT v.place, l."product_id" AS "product_id", l."name" AS "name", l."category" AS "category", l."price" AS "price", l."weight_kg" AS "weight_kg", l."active" AS "active", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
-FROM "_verdicts" AS v
-JOIN "staging"."products__b1" AS l ON l."_line" = v."_line"
-
-WHERE v.verdict = 'a'
-ORDER BY v.place;
+WHERE v."_verdict" = 'c' AND t.ctid = v."_place";
 
 -- count_repeated
 SELECT
@@ -74,7 +64,7 @@ SELECT
 FROM "staging"."products__b1_repeated";
 
 -- count_verdicts: none repeated
-SELECT count(*) FILTER (WHERE verdict = 'n') AS "n", count(*) FILTER (WHERE verdict = 'u') AS "u", count(*) FILTER (WHERE verdict = 's') AS "s", count(*) FILTER (WHERE verdict = 'c') AS "c", count(*) FILTER (WHERE verdict = 'a') AS "a"
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a"
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
@@ -82,14 +72,14 @@ SELECT CASE
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."products__b1" AS l
 LEFT JOIN "warehouse"."dim_products" AS t ON t."product_id" = l."product_id" AND t.is_current
 
 ) AS judged;
 
 -- count_verdicts: some repeated
-SELECT count(*) FILTER (WHERE verdict = 'n') AS "n", count(*) FILTER (WHERE verdict = 'u') AS "u", count(*) FILTER (WHERE verdict = 's') AS "s", count(*) FILTER (WHERE verdict = 'c') AS "c", count(*) FILTER (WHERE verdict = 'a') AS "a"
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a"
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
@@ -97,7 +87,7 @@ SELECT CASE
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."products__b1" AS l
 LEFT JOIN "warehouse"."dim_products" AS t ON t."product_id" = l."product_id" AND t.is_current
 WHERE NOT EXISTS (SELECT FROM "staging"."products__b1_repeated" AS r WHERE r."_line" = l."_line")
@@ -139,99 +129,94 @@ WHERE NOT EXISTS (SELECT FROM "staging"."products__b1_repeated" AS r WHERE r."_l
 
 -- insert_new
 INSERT INTO "warehouse"."dim_products" ("product_id", "name", "category", "price", "weight_kg", "active", "_batch_id", "_version", "_line", "_row_hash", "_extra", valid_from)
-SELECT l."product_id", l."name", l."category", l."price", l."weight_kg", l."active", l."_batch_id", l."_version", l."_line", l."_row_hash", l."_extra", '-infinity'
-FROM "_verdicts" AS v
-JOIN "staging"."products__b1" AS l ON l."_line" = v."_line"
-
-WHERE v.verdict = 'n'
-ORDER BY l."product_id";
+SELECT "product_id", "name", "category", "price", "weight_kg", "active", "_batch_id", "_version", "_line", "_row_hash", "_extra", '-infinity'
+FROM "_verdicts" WHERE "_verdict" = 'n'
+ORDER BY "product_id";
 
 -- judge: none repeated
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT "_line", place, verdict
+SELECT l."_place", l."_verdict", l."product_id" AS "product_id", l."name" AS "name", l."category" AS "category", l."price" AS "price", l."weight_kg" AS "weight_kg", l."active" AS "active", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
-SELECT l."_line", t.ctid AS place, CASE
+SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."products__b1" AS l
 LEFT JOIN "warehouse"."dim_products" AS t ON t."product_id" = l."product_id" AND t.is_current
 
-) AS judged;
+) AS l;
 
 -- judge: none repeated, only news
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT "_line", place, verdict
+SELECT l."_place", l."_verdict", l."product_id" AS "product_id", l."name" AS "name", l."category" AS "category", l."price" AS "price", l."weight_kg" AS "weight_kg", l."active" AS "active", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
-SELECT l."_line", t.ctid AS place, CASE
+SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."products__b1" AS l
 LEFT JOIN "warehouse"."dim_products" AS t ON t."product_id" = l."product_id" AND t.is_current
 
-) AS judged
-WHERE verdict IN ('n', 'c', 'a');
+) AS l
+
+WHERE l."_verdict" IN ('n', 'c', 'a');
 
 -- judge: some repeated
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT "_line", place, verdict
+SELECT l."_place", l."_verdict", l."product_id" AS "product_id", l."name" AS "name", l."category" AS "category", l."price" AS "price", l."weight_kg" AS "weight_kg", l."active" AS "active", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
-SELECT l."_line", t.ctid AS place, CASE
+SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."products__b1" AS l
 LEFT JOIN "warehouse"."dim_products" AS t ON t."product_id" = l."product_id" AND t.is_current
 WHERE NOT EXISTS (SELECT FROM "staging"."products__b1_repeated" AS r WHERE r."_line" = l."_line")
-) AS judged;
+) AS l;
 
 -- judge: some repeated, only news
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT "_line", place, verdict
+SELECT l."_place", l."_verdict", l."product_id" AS "product_id", l."name" AS "name", l."category" AS "category", l."price" AS "price", l."weight_kg" AS "weight_kg", l."active" AS "active", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
-SELECT l."_line", t.ctid AS place, CASE
+SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."products__b1" AS l
 LEFT JOIN "warehouse"."dim_products" AS t ON t."product_id" = l."product_id" AND t.is_current
 WHERE NOT EXISTS (SELECT FROM "staging"."products__b1_repeated" AS r WHERE r."_line" = l."_line")
-) AS judged
-WHERE verdict IN ('n', 'c', 'a');
+) AS l
+
+WHERE l."_verdict" IN ('n', 'c', 'a');
 
 -- open_versions
 INSERT INTO "warehouse"."dim_products" ("product_id", "name", "category", "price", "weight_kg", "active", "_batch_id", "_version", "_line", "_row_hash", "_extra", valid_from)
-SELECT l."product_id", l."name", l."category", l."price", l."weight_kg", l."active", l."_batch_id", l."_version", l."_line", l."_row_hash", l."_extra", l."_version"
-FROM "_verdicts" AS v
-JOIN "staging"."products__b1" AS l ON l."_line" = v."_line"
-
-WHERE v.verdict = 'c'
-ORDER BY l."product_id";
+SELECT "product_id", "name", "category", "price", "weight_kg", "active", "_batch_id", "_version", "_line", "_row_hash", "_extra", "_version"
+FROM "_verdicts" WHERE "_verdict" = 'c'
+ORDER BY "product_id";
 
 -- overtake
-UPDATE "_verdicts" AS v SET verdict = 's'
-FROM "staging"."products__b1" AS l
-WHERE v."_line" = l."_line" AND v.verdict IN ('c', 'a')
+UPDATE "_verdicts" AS v SET "_verdict" = 's'
+WHERE v."_verdict" IN ('c', 'a')
     AND EXISTS (
         SELECT FROM "staging"."products" AS s
-        WHERE s."product_id" = l."product_id" AND s."_version" > l."_version"
+        WHERE s."product_id" = v."product_id" AND s."_version" > v."_version"
     );
 
 -- sample_news: none repeated
-SELECT count(*) AS sampled, count(*) FILTER (WHERE verdict IN ('n', 'c', 'a')) AS news
+SELECT count(*) AS sampled, count(*) FILTER (WHERE "_verdict" IN ('n', 'c', 'a')) AS news
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
@@ -239,14 +224,14 @@ SELECT CASE
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."products__b1" AS l TABLESAMPLE SYSTEM ($1)
 LEFT JOIN "warehouse"."dim_products" AS t ON t."product_id" = l."product_id" AND t.is_current
 
 ) AS judged;
 
 -- sample_news: some repeated
-SELECT count(*) AS sampled, count(*) FILTER (WHERE verdict IN ('n', 'c', 'a')) AS news
+SELECT count(*) AS sampled, count(*) FILTER (WHERE "_verdict" IN ('n', 'c', 'a')) AS news
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
@@ -254,7 +239,7 @@ SELECT CASE
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."products__b1" AS l TABLESAMPLE SYSTEM ($1)
 LEFT JOIN "warehouse"."dim_products" AS t ON t."product_id" = l."product_id" AND t.is_current
 WHERE NOT EXISTS (SELECT FROM "staging"."products__b1_repeated" AS r WHERE r."_line" = l."_line")
@@ -265,9 +250,11 @@ CREATE TABLE "staging"."products__b1_suspects" AS
 SELECT "product_id" FROM "staging"."products__b1" GROUP BY "product_id" HAVING count(*) > 1;
 
 -- tally_verdicts
-SELECT count(*) FILTER (WHERE verdict = 'n') AS "n", count(*) FILTER (WHERE verdict = 'u') AS "u", count(*) FILTER (WHERE verdict = 's') AS "s", count(*) FILTER (WHERE verdict = 'c') AS "c", count(*) FILTER (WHERE verdict = 'a') AS "a" FROM "_verdicts";
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a" FROM "_verdicts";
 
 -- update_changed
 UPDATE "warehouse"."dim_products" AS t SET "name" = i."name", "category" = i."category", "price" = i."price", "weight_kg" = i."weight_kg", "active" = i."active", "_batch_id" = i."_batch_id", "_version" = i."_version", "_line" = i."_line", "_row_hash" = i."_row_hash", "_extra" = i."_extra", "_is_inferred" = false
-FROM "_changes" AS i
-WHERE t.ctid = i.place;
+FROM (
+SELECT * FROM "_verdicts" WHERE "_verdict" = 'a' ORDER BY "_place"
+) AS i
+WHERE t.ctid = i."_place";

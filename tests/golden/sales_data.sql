@@ -46,17 +46,7 @@ ANALYZE "staging"."sales_data__b1_repeated";
 ANALYZE "staging"."sales_data__b1_suspects";
 
 -- analyze_verdicts
-ANALYZE "_verdicts";
-
--- collect_changed
-CREATE TEMPORARY TABLE "_changes" ON COMMIT DROP AS
-SELECT v.place, l."order_id" AS "order_id", d0."customer_key" AS "customer_key", d1."product_key" AS "product_key", l."order_date" AS "order_date", l."quantity" AS "quantity", l."unit_price" AS "unit_price", l."discount" AS "discount", l."channel" AS "channel", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
-FROM "_verdicts" AS v
-JOIN "staging"."sales_data__b1" AS l ON l."_line" = v."_line"
-LEFT JOIN "warehouse"."dim_customers" AS d0 ON d0."customer_id" = l."customer_id"
-LEFT JOIN "warehouse"."dim_products" AS d1 ON d1."product_id" = l."product_id" AND (l."order_date" >= d1.valid_from AND l."order_date" < d1.valid_to)
-WHERE v.verdict = 'c'
-ORDER BY v.place;
+ANALYZE "_verdicts" ("_place", "_verdict");
 
 -- count_repeated
 SELECT
@@ -65,28 +55,28 @@ SELECT
 FROM "staging"."sales_data__b1_repeated";
 
 -- count_verdicts: none repeated
-SELECT count(*) FILTER (WHERE verdict = 'n') AS "n", count(*) FILTER (WHERE verdict = 'u') AS "u", count(*) FILTER (WHERE verdict = 's') AS "s", count(*) FILTER (WHERE verdict = 'c') AS "c", count(*) FILTER (WHERE verdict = 'a') AS "a"
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a"
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."sales_data__b1" AS l
 LEFT JOIN "warehouse"."fact_sales_data" AS t ON t."order_id" = l."order_id"
 
 ) AS judged;
 
 -- count_verdicts: some repeated
-SELECT count(*) FILTER (WHERE verdict = 'n') AS "n", count(*) FILTER (WHERE verdict = 'u') AS "u", count(*) FILTER (WHERE verdict = 's') AS "s", count(*) FILTER (WHERE verdict = 'c') AS "c", count(*) FILTER (WHERE verdict = 'a') AS "a"
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a"
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."sales_data__b1" AS l
 LEFT JOIN "warehouse"."fact_sales_data" AS t ON t."order_id" = l."order_id"
 WHERE NOT EXISTS (SELECT FROM "staging"."sales_data__b1_repeated" AS r WHERE r."_line" = l."_line")
@@ -208,108 +198,111 @@ WHERE NOT EXISTS (SELECT FROM "staging"."sales_data__b1_repeated" AS r WHERE r."
 
 -- insert_new
 INSERT INTO "warehouse"."fact_sales_data" ("order_id", "customer_key", "product_key", "order_date", "quantity", "unit_price", "discount", "channel", "_batch_id", "_version", "_line", "_row_hash", "_extra")
-SELECT l."order_id", d0."customer_key", d1."product_key", l."order_date", l."quantity", l."unit_price", l."discount", l."channel", l."_batch_id", l."_version", l."_line", l."_row_hash", l."_extra"
-FROM "_verdicts" AS v
-JOIN "staging"."sales_data__b1" AS l ON l."_line" = v."_line"
-LEFT JOIN "warehouse"."dim_customers" AS d0 ON d0."customer_id" = l."customer_id"
-LEFT JOIN "warehouse"."dim_products" AS d1 ON d1."product_id" = l."product_id" AND (l."order_date" >= d1.valid_from AND l."order_date" < d1.valid_to)
-WHERE v.verdict = 'n'
-ORDER BY l."order_id";
+SELECT "order_id", "customer_key", "product_key", "order_date", "quantity", "unit_price", "discount", "channel", "_batch_id", "_version", "_line", "_row_hash", "_extra"
+FROM "_verdicts" WHERE "_verdict" = 'n'
+ORDER BY "order_id";
 
 -- judge: none repeated
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT "_line", place, verdict
+SELECT l."_place", l."_verdict", l."order_id" AS "order_id", d0."customer_key" AS "customer_key", d1."product_key" AS "product_key", l."order_date" AS "order_date", l."quantity" AS "quantity", l."unit_price" AS "unit_price", l."discount" AS "discount", l."channel" AS "channel", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
-SELECT l."_line", t.ctid AS place, CASE
+SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."sales_data__b1" AS l
 LEFT JOIN "warehouse"."fact_sales_data" AS t ON t."order_id" = l."order_id"
 
-) AS judged;
+) AS l
+LEFT JOIN "warehouse"."dim_customers" AS d0 ON d0."customer_id" = l."customer_id"
+LEFT JOIN "warehouse"."dim_products" AS d1 ON d1."product_id" = l."product_id" AND (l."order_date" >= d1.valid_from AND l."order_date" < d1.valid_to);
 
 -- judge: none repeated, only news
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT "_line", place, verdict
+SELECT l."_place", l."_verdict", l."order_id" AS "order_id", d0."customer_key" AS "customer_key", d1."product_key" AS "product_key", l."order_date" AS "order_date", l."quantity" AS "quantity", l."unit_price" AS "unit_price", l."discount" AS "discount", l."channel" AS "channel", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
-SELECT l."_line", t.ctid AS place, CASE
+SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."sales_data__b1" AS l
 LEFT JOIN "warehouse"."fact_sales_data" AS t ON t."order_id" = l."order_id"
 
-) AS judged
-WHERE verdict IN ('n', 'c', 'a');
+) AS l
+LEFT JOIN "warehouse"."dim_customers" AS d0 ON d0."customer_id" = l."customer_id"
+LEFT JOIN "warehouse"."dim_products" AS d1 ON d1."product_id" = l."product_id" AND (l."order_date" >= d1.valid_from AND l."order_date" < d1.valid_to)
+WHERE l."_verdict" IN ('n', 'c', 'a');
 
 -- judge: some repeated
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT "_line", place, verdict
+SELECT l."_place", l."_verdict", l."order_id" AS "order_id", d0."customer_key" AS "customer_key", d1."product_key" AS "product_key", l."order_date" AS "order_date", l."quantity" AS "quantity", l."unit_price" AS "unit_price", l."discount" AS "discount", l."channel" AS "channel", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
-SELECT l."_line", t.ctid AS place, CASE
+SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."sales_data__b1" AS l
 LEFT JOIN "warehouse"."fact_sales_data" AS t ON t."order_id" = l."order_id"
 WHERE NOT EXISTS (SELECT FROM "staging"."sales_data__b1_repeated" AS r WHERE r."_line" = l."_line")
-) AS judged;
+) AS l
+LEFT JOIN "warehouse"."dim_customers" AS d0 ON d0."customer_id" = l."customer_id"
+LEFT JOIN "warehouse"."dim_products" AS d1 ON d1."product_id" = l."product_id" AND (l."order_date" >= d1.valid_from AND l."order_date" < d1.valid_to);
 
 -- judge: some repeated, only news
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT "_line", place, verdict
+SELECT l."_place", l."_verdict", l."order_id" AS "order_id", d0."customer_key" AS "customer_key", d1."product_key" AS "product_key", l."order_date" AS "order_date", l."quantity" AS "quantity", l."unit_price" AS "unit_price", l."discount" AS "discount", l."channel" AS "channel", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
-SELECT l."_line", t.ctid AS place, CASE
+SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."sales_data__b1" AS l
 LEFT JOIN "warehouse"."fact_sales_data" AS t ON t."order_id" = l."order_id"
 WHERE NOT EXISTS (SELECT FROM "staging"."sales_data__b1_repeated" AS r WHERE r."_line" = l."_line")
-) AS judged
-WHERE verdict IN ('n', 'c', 'a');
+) AS l
+LEFT JOIN "warehouse"."dim_customers" AS d0 ON d0."customer_id" = l."customer_id"
+LEFT JOIN "warehouse"."dim_products" AS d1 ON d1."product_id" = l."product_id" AND (l."order_date" >= d1.valid_from AND l."order_date" < d1.valid_to)
+WHERE l."_verdict" IN ('n', 'c', 'a');
 
 -- overtake
-UPDATE "_verdicts" AS v SET verdict = 's'
-FROM "staging"."sales_data__b1" AS l
-WHERE v."_line" = l."_line" AND v.verdict IN ('c', 'a')
+UPDATE "_verdicts" AS v SET "_verdict" = 's'
+WHERE v."_verdict" IN ('c', 'a')
     AND EXISTS (
         SELECT FROM "staging"."sales_data" AS s
-        WHERE s."order_id" = l."order_id" AND s."_version" > l."_version"
+        WHERE s."order_id" = v."order_id" AND s."_version" > v."_version"
     );
 
 -- sample_news: none repeated
-SELECT count(*) AS sampled, count(*) FILTER (WHERE verdict IN ('n', 'c', 'a')) AS news
+SELECT count(*) AS sampled, count(*) FILTER (WHERE "_verdict" IN ('n', 'c', 'a')) AS news
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."sales_data__b1" AS l TABLESAMPLE SYSTEM ($1)
 LEFT JOIN "warehouse"."fact_sales_data" AS t ON t."order_id" = l."order_id"
 
 ) AS judged;
 
 -- sample_news: some repeated
-SELECT count(*) AS sampled, count(*) FILTER (WHERE verdict IN ('n', 'c', 'a')) AS news
+SELECT count(*) AS sampled, count(*) FILTER (WHERE "_verdict" IN ('n', 'c', 'a')) AS news
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
         WHEN t."_row_hash" = l."_row_hash" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
-    END::"char" AS verdict
+    END::"char" AS "_verdict"
 FROM "staging"."sales_data__b1" AS l TABLESAMPLE SYSTEM ($1)
 LEFT JOIN "warehouse"."fact_sales_data" AS t ON t."order_id" = l."order_id"
 WHERE NOT EXISTS (SELECT FROM "staging"."sales_data__b1_repeated" AS r WHERE r."_line" = l."_line")
@@ -320,9 +313,11 @@ CREATE TABLE "staging"."sales_data__b1_suspects" AS
 SELECT "order_id" FROM "staging"."sales_data__b1" GROUP BY "order_id" HAVING count(*) > 1;
 
 -- tally_verdicts
-SELECT count(*) FILTER (WHERE verdict = 'n') AS "n", count(*) FILTER (WHERE verdict = 'u') AS "u", count(*) FILTER (WHERE verdict = 's') AS "s", count(*) FILTER (WHERE verdict = 'c') AS "c", count(*) FILTER (WHERE verdict = 'a') AS "a" FROM "_verdicts";
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a" FROM "_verdicts";
 
 -- update_changed
 UPDATE "warehouse"."fact_sales_data" AS t SET "customer_key" = i."customer_key", "product_key" = i."product_key", "order_date" = i."order_date", "quantity" = i."quantity", "unit_price" = i."unit_price", "discount" = i."discount", "channel" = i."channel", "_batch_id" = i."_batch_id", "_version" = i."_version", "_line" = i."_line", "_row_hash" = i."_row_hash", "_extra" = i."_extra"
-FROM "_changes" AS i
-WHERE t.ctid = i.place;
+FROM (
+SELECT * FROM "_verdicts" WHERE "_verdict" = 'c' ORDER BY "_place"
+) AS i
+WHERE t.ctid = i."_place";
