@@ -24,7 +24,8 @@ TEMPLATE = "bench_template"
 LOADER = "sluiceway_loader"
 
 SETTINGS = {
-    "shared_buffers": "1GB",
+    "shared_buffers": "4GB",
+    "wal_buffers": "64MB",
     "max_wal_size": "8GB",
     "checkpoint_timeout": "15min",
 }
@@ -32,8 +33,8 @@ SETTINGS = {
 
 SHOWN = (
     *("server_version", "fsync", "full_page_writes", "synchronous_commit", "wal_level"),
-    *("data_checksums", "wal_compression", "shared_buffers", "max_wal_size"),
-    *("checkpoint_timeout", "autovacuum"),
+    *("data_checksums", "wal_compression", "shared_buffers", "wal_buffers"),
+    *("max_wal_size", "checkpoint_timeout", "autovacuum"),
 )
 
 PLAIN_TABLE = """
