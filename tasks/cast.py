@@ -97,8 +97,7 @@ def _first_look(cell: pl.Expr, column: Column) -> pl.Expr:
     """Return the value in its most common spelling; null for any other."""
     match column.kind:
         case Kind.TEXT:
-            text = cell.str.strip_chars()
-            return pl.when(text != "").then(text)
+            return cell.str.strip_chars()
         case Kind.DATE | Kind.TIMESTAMP:
             return _moment(cell, column.kind, column.formats[0])
         case Kind.BOOLEAN:
@@ -114,7 +113,7 @@ def _first_look(cell: pl.Expr, column: Column) -> pl.Expr:
 def _second_look(
     cells: pl.Series, column: Column, values: pl.Series, lossy: pl.Series | None
 ) -> Cast:
-    values = _within_calendar(values, column.kind)
+    values = _without_empty(_within_calendar(values, column.kind), column.kind)
     failed = _failed(cells, column, values, lossy)
     if failed is None or not failed.any():
         return Cast(values, None)
@@ -199,6 +198,14 @@ def _moment(text: pl.Expr, kind: Kind, form: str) -> pl.Expr:
     values = text.str.strptime(pl.Datetime("us", "UTC" if zoned else None), form, strict=False)
     # A contract that knows a time without a zone not to be UTC cannot be written yet.
     return values if zoned else values.dt.replace_time_zone("UTC")
+
+
+def _without_empty(values: pl.Series, kind: Kind) -> pl.Series:
+    """Return stripped text with null for what nothing is left of."""
+    if kind is not Kind.TEXT:
+        return values
+    empty = values.str.len_bytes() == 0
+    return values.set(empty, None) if empty.any() else values
 
 
 def _within_calendar(values: pl.Series, kind: Kind) -> pl.Series:

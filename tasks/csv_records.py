@@ -233,16 +233,20 @@ def _locate(data: bytes, cut: int, first_line: int) -> Records:
     """Find the records of well-formed text by its line ends outside quotes."""
     view = np.frombuffer(data, dtype=np.uint8, count=cut)
     breaks = np.flatnonzero(view == LF)
-    returns = np.flatnonzero(view == CR)
-    if returns.size:
+    has_returns = data.find(b"\r", 0, cut) >= 0
+    if has_returns:
+        returns = np.flatnonzero(view == CR)
         follow = view[np.minimum(returns + 1, cut - 1)]
         breaks = np.sort(np.concatenate((breaks, returns[follow != LF])))
-    quotes = np.flatnonzero(view == QUOTE)
-    outside = breaks[np.searchsorted(quotes, breaks) % 2 == 0] if quotes.size else breaks
+    outside, passed = breaks, np.arange(1, breaks.size + 1)
+    if data.find(b'"', 0, cut) >= 0:
+        quotes = np.flatnonzero(view == QUOTE)
+        kept = np.flatnonzero(np.searchsorted(quotes, breaks) % 2 == 0)
+        outside, passed = breaks[kept], kept + 1
     starts = np.concatenate(([0], outside + 1))
     ends = np.concatenate((outside, [cut]))
-    crlf = (view[outside] == LF) & (outside > 0) & (view[outside - 1] == CR)
-    ends[:-1] -= crlf
+    lines = np.concatenate(([0], passed)) + first_line
+    if has_returns:
+        ends[:-1] -= (view[outside] == LF) & (outside > 0) & (view[outside - 1] == CR)
     filled = ends > starts
-    starts, ends = starts[filled], ends[filled]
-    return Records(starts, ends, first_line + np.searchsorted(breaks, starts))
+    return Records(starts[filled], ends[filled], lines[filled])
