@@ -20,11 +20,11 @@ LOGGER = "sluiceway"
 
 
 def configure_logging(
-    pipeline: str, *, folder: Path, level: str = "INFO", terminal: bool = False
+    pipeline: str, *, folder: Path, level: str = "INFO"
 ) -> structlog.stdlib.BoundLogger:
     """Return a logger whose lines go to `<folder>/<pipeline>_YYYYMMDD.log`, by the day in UTC.
 
-    terminal: print the readable line too. Calling it again changes folder and level.
+    Calling it again changes folder and level. On the terminal, Prefect prints the readable line.
     """
     structlog.configure(
         processors=[
@@ -40,12 +40,10 @@ def configure_logging(
     )
     logger = logging.getLogger(LOGGER)
     logger.setLevel(level.upper())
-    for handler in [each for each in logger.handlers if isinstance(each, _OWN)]:
+    for handler in [each for each in logger.handlers if isinstance(each, DailyFile)]:
         logger.removeHandler(handler)
         handler.close()
     logger.addHandler(DailyFile(folder, pipeline))
-    if terminal:
-        logger.addHandler(Terminal(sys.stderr))
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         prefect = logging.getLogger(name)
         if _without_traceback not in prefect.filters:
@@ -62,6 +60,7 @@ class DailyFile(logging.Handler):
         super().__init__()
         self._folder = folder
         self._pipeline = pipeline
+        self._has_complained = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line; a disk that refuses it is told on stderr, and the run goes on."""
@@ -73,12 +72,13 @@ class DailyFile(logging.Handler):
             path = self._folder / f"{self._pipeline}_{day:%Y%m%d}.log"
             with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(line + "\n")
-        except OSError:
-            self.handleError(record)
-
-
-class Terminal(logging.StreamHandler[Any]):
-    """Prints the readable line."""
+        except OSError as error:
+            if not self._has_complained:
+                self._has_complained = True
+                sys.stderr.write(
+                    f"Log lines cannot be written below {self._folder} ({error}): set "
+                    "SLUICEWAY_LOG_FOLDER to a folder that can be written; the run goes on.\n"
+                )
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
@@ -89,9 +89,6 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     if record.exc_info and isinstance(record.exc_info[1], SluicewayError):
         record.exc_info = None
     return True
-
-
-_OWN = (DailyFile, Terminal)
 
 
 def _hand_over(

@@ -32,8 +32,9 @@ def statements(dataset: type[Dataset]) -> dict[str, str]:
         "only_news": [("", False), (", only news", True)],
     }
     found = {}
-    for name, method in inspect.getmembers(sql, callable):
-        if name.startswith("_") or (name.endswith("_versions") and not sql.target.keeps_versions):
+    for name in sorted(each for each in vars(MergeSql) if not each.startswith("_")):
+        method = getattr(sql, name)
+        if not callable(method) or (name.endswith("_versions") and not sql.target.keeps_versions):
             continue
         parameters = list(inspect.signature(method).parameters.values())
         for chosen in itertools.product(*(values[each.name] for each in parameters)):
