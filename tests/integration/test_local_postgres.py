@@ -26,7 +26,8 @@ FAST = {"fsync": "off", "shared_buffers": "16MB"}
             DEBIAN,
             id="debian",
             marks=pytest.mark.skipif(
-                not DEBIAN.is_dir() and not REQUIRED, reason="Debian's postgresql is not installed"
+                not DEBIAN.is_dir() and not REQUIRED,
+                reason="PostgreSQL 15 is not installed: run `make system-packages`",
             ),
         ),
     ]
