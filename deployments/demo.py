@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.sorting import LogSort
 from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelled
 
 from schemas.errors import TerminalError
 
@@ -18,6 +20,7 @@ POLL_SECONDS = 0.5
 LAST_LOGS_POLLS = 5
 """A run sends its log in batches; the last one arrives a moment after its state."""
 PAGE = 200
+CANCEL_SECONDS = 3.0
 
 Say = Callable[[str], None]
 
@@ -48,7 +51,20 @@ async def run_deployment(say: Say, check: Callable[[], None], name: str = DEPLOY
             ) from None
         flow_run = await client.create_flow_run_from_deployment(deployment.id)
         say(f"{name} is triggered: run {flow_run.name}")
-        return await _follow(client, flow_run.id, say, check)
+        try:
+            return await _follow(client, flow_run.id, say, check)
+        except BaseException:
+            # Whoever leaves before its end does not want it run later, as the next demo would.
+            await asyncio.shield(_cancel(client, flow_run.id, say))
+            raise
+
+
+async def _cancel(client: PrefectClient, flow_run_id: UUID, say: Say) -> None:
+    try:
+        async with asyncio.timeout(CANCEL_SECONDS):
+            await client.set_flow_run_state(flow_run_id, Cancelled(), force=True)
+    except (TimeoutError, httpx.HTTPError) as error:
+        say(f"The run could not be cancelled ({error!r}): a later start of the stack runs it.")
 
 
 async def _follow(

@@ -26,6 +26,7 @@ from tasks.database import open_pool, require_database
 from tasks.discover_files import discover_files
 from tasks.jobs import Job
 from tasks.load import Outcome, Report
+from tasks.prefect_api import require_prefect
 from tasks.progress import ByteProgress
 from tasks.publish import publish_ledger
 from tasks.record import record_execution
@@ -76,6 +77,8 @@ def find_jobs(folder: Path, settings: Settings, *, with_api: bool) -> tuple[list
     """Return what there is to load, and a sentence for each thing in the folder left out."""
     specs = {each.spec.table: each.spec for each in DATASETS}
     files, notes = discover_files(folder, specs.values())
+    if not files:
+        notes.append(f"The folder {folder} holds no file that the platform reads.")
     jobs = [Job(found.table, found.spec, found) for found in files]
     if with_api:
         jobs += [
@@ -91,8 +94,8 @@ def refuse_failures(reports: Sequence[Report]) -> None:
     if refused:
         sentences = " ".join(report.message for report in refused)
         raise TerminalError(
-            f"{len(refused)} of {len(reports)} sources could not be loaded, the others were: "
-            f"{sentences}"
+            f"{len(refused)} of {len(reports)} sources could not be loaded: {sentences} "
+            f"The other {len(reports) - len(refused)} are in the database."
         )
 
 
@@ -100,9 +103,16 @@ def _run_id() -> UUID | None:
     return UUID(flow_run.id) if flow_run.id else None
 
 
+async def _run(given: argparse.Namespace) -> None:
+    await require_prefect()
+    await daily_etl_pipeline(given.raw_folder, with_api=not given.without_api, force=given.force)
+
+
 def main() -> None:
     """Run the pipeline from the command line; exits with a sentence when it fails."""
-    parser = argparse.ArgumentParser(prog=f"python -m flows.{PIPELINE}", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=f"python -m flows.{PIPELINE}", description=(__doc__ or "").split("\n", 1)[0]
+    )
     parser.add_argument("--raw-folder", type=Path, help="default: SLUICEWAY_RAW_FOLDER")
     parser.add_argument("--without-api", action="store_true", help="load the folder only")
     parser.add_argument("--force", action="store_true", help="load unchanged files again")
@@ -110,9 +120,7 @@ def main() -> None:
     try:
         # Before Prefect is asked for anything: its answer would bury the sentence.
         require_database(read_settings())
-        asyncio.run(
-            daily_etl_pipeline(given.raw_folder, with_api=not given.without_api, force=given.force)
-        )
+        asyncio.run(_run(given))
     except SluicewayError as error:
         sys.exit(str(error))
 

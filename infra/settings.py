@@ -3,8 +3,12 @@
 This module is the only reader of the environment.
 """
 
+import difflib
+import os
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import Field, PostgresDsn, SecretStr, ValidationError, field_validator
@@ -20,6 +24,11 @@ from infra.endpoints import Endpoint
 from schemas.errors import SettingError
 
 PREFIX = "SLUICEWAY_"
+OTHER_VARIABLES = frozenset(
+    f"{PREFIX}{name}"
+    for name in ("CHECKOUT", "STACK", "REQUIRE_SYSTEM", "CHAOS_SEED", "CHAOS_ROWS")
+)
+"""What the local stack and the tests set for themselves."""
 SETTINGS_FILE = Path("deployments/settings.yaml")
 DEFAULT_ENDPOINTS = (Endpoint.model_validate("https://jsonplaceholder.typicode.com/users"),)
 
@@ -52,7 +61,7 @@ class Settings(BaseSettings):
     """Files one run loads at the same time."""
     staging_retention_days: int = Field(default=30, ge=1)
     log_folder: Path = Path("logs")
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("database_url", "owner_database_url")
     @classmethod
@@ -82,6 +91,7 @@ class Settings(BaseSettings):
 @lru_cache(maxsize=1)
 def read_settings() -> Settings:
     """Return the settings of this process, read once; raises SettingError naming the variable."""
+    _refuse_misspelled(os.environ)
     try:
         return Settings()
     except ValidationError as error:
@@ -103,3 +113,13 @@ def read_settings() -> Settings:
             f"{SETTINGS_FILE} or .env cannot be read ({problem}): write `name: value`, a setting a "
             "line, in UTF-8."
         ) from None
+
+
+def _refuse_misspelled(environment: Mapping[str, str]) -> None:
+    """Raise SettingError for a variable that looks like a setting and is none."""
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields} | OTHER_VARIABLES
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "see infra/settings.py for the settings."
+            raise SettingError(f"{name} is no setting of the platform: {hint}")

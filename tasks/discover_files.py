@@ -10,7 +10,7 @@ from infra.postgres.identifiers import table_name
 from schemas.dataset import Spec
 from schemas.errors import RefusedError
 
-CSV_ENDINGS = (".csv", ".tsv", ".txt")
+CSV_ENDINGS = (".csv", ".tsv")
 FRAME_ENDINGS = (".xlsx", ".json", ".jsonl", ".ndjson", ".parquet")
 COMPRESSED = (".gz", ".zst")
 _UNFINISHED = (".part", ".tmp", ".crdownload", ".filepart")

@@ -19,6 +19,7 @@ from schemas.dataset import KINDS, Column, Dataset, Kind, Role, Spec
 from schemas.datasets import DATASETS
 from schemas.errors import RefusedError, SettingError, SluicewayError
 from schemas.spec import DEFAULT_DATE_FORMATS, DEFAULT_TIMESTAMP_FORMATS
+from tasks.discover_files import CSV_ENDINGS, split_name
 from tasks.extract_csv import CsvFile
 from tasks.guess_contract import Guess, guess_contract
 
@@ -150,6 +151,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", default="", help="the class's name; by default the file's")
     given = parser.parse_args(arguments)
     try:
+        if split_name(given.path.name)[0] not in CSV_ENDINGS:
+            raise RefusedError(
+                f"{given.path} is no CSV file: a contract is drafted from .csv or .tsv files; "
+                "save some of its rows as one."
+            )
         text = suggest_contract(given.path, given.name)
     except SluicewayError as error:
         sys.stderr.write(f"{error}\n")

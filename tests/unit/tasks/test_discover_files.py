@@ -23,7 +23,6 @@ SPECS = [each.spec for each in DATASETS]
         ("customers.xlsx", "customers"),
         ("customers_1.jsonl", "customers"),
         ("products.parquet", "products"),
-        ("products.txt", "products"),
     ],
 )
 def test_a_file_named_after_a_dataset_is_of_its_contract(
