@@ -13,7 +13,7 @@ import polars_hash as plh
 
 from infra.postgres.identifiers import column_names, slug
 from schemas.checks import FINITE
-from schemas.dataset import Column, Missing, Spec
+from schemas.dataset import DECIMAL_PRECISION, Column, Kind, Missing, Spec
 from schemas.errors import RefusedError
 from tasks.cast import Cast, cast_all, is_ambiguous
 
@@ -262,8 +262,22 @@ def _mistyped(column: Column, given: str) -> str:
     shown = _named_column(column, given)
     if is_ambiguous(given, column):
         return f"{shown} is ambiguous: its separator can be of thousands or of decimals"
-    article = "an" if column.kind.value[0] in "aeiou" else "a"
-    return f"{shown} is not {article} {column.kind} the platform can keep"
+    return f"{shown} is not {_wanted(column)}"
+
+
+def _wanted(column: Column) -> str:
+    match column.kind:
+        case Kind.INTEGER:
+            return "an integer of 64 bits"
+        case Kind.DECIMAL:
+            before = DECIMAL_PRECISION - column.scale
+            return f"a decimal of at most {before} digits before its point and {column.scale} after"
+        case Kind.DATE | Kind.TIMESTAMP:
+            return f"a {column.kind} in any of the contract's formats"
+        case Kind.TEXT:
+            return "a text without NUL characters"
+        case _:
+            return f"a {column.kind}"
 
 
 def _named_column(column: Column, given: str) -> str:
