@@ -1,6 +1,6 @@
 """What became of every row of a load; the terms must add up to what was read."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from schemas.errors import LedgerError
 
@@ -45,16 +45,4 @@ class Ledger:
         """Add term by term."""
         return Ledger(
             **{name: getattr(self, name) + getattr(other, name) for name in self.__slots__}
-        )
-
-    def with_merge(self, merged: "Ledger") -> "Ledger":
-        """Return this ledger with the terms that the merge counted."""
-        return replace(
-            self,
-            inserted=merged.inserted,
-            updated=merged.updated,
-            unchanged=merged.unchanged,
-            superseded=merged.superseded,
-            duplicates=merged.duplicates,
-            inferred=merged.inferred,
         )

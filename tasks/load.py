@@ -75,6 +75,17 @@ class Order:
     load_id: uuid.UUID = field(default_factory=uuid.uuid4)
     """Names this load for ever: a second try with the same id never loads it twice."""
 
+    @property
+    def entry(self) -> Entry:
+        """The order's line in the manifest, before it has a batch."""
+        return Entry(
+            execution_id=self.execution_id,
+            load_id=self.load_id,
+            path=self.path,
+            table=self.table,
+            contract_version=self.spec.contract_version if self.spec else None,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -152,13 +163,7 @@ async def _load(
     )
     entry = await open_entry(
         connection,
-        Entry(
-            execution_id=order.execution_id,
-            load_id=order.load_id,
-            path=order.path,
-            table=order.table,
-            contract_version=order.spec.contract_version if order.spec else None,
-        ),
+        order.entry,
     )
     landing = await create_landing(connection, spec, entry.batch_id)
     with Quarantine(entry) as quarantine:

@@ -8,7 +8,7 @@ from tasks.extract_api import Fetched
 from tasks.extract_frame import from_records
 from tasks.load import Order, Outcome, Report, load_source
 from tasks.load_file import noting_refusal
-from tasks.manifest import Entry, find_loaded, note_untouched
+from tasks.manifest import find_loaded, note_untouched
 
 
 async def load_fetched(
@@ -19,15 +19,14 @@ async def load_fetched(
     async def load() -> Report:
         async with pool.acquire() as connection:
             before = await find_loaded(connection, order.path)
-            contract = order.spec.contract_version if order.spec else None
             if (
                 before is not None
                 and not force
-                and (before.sha256, before.contract_version) == (fetched.sha256, contract)
+                and (before.sha256, before.contract_version)
+                == (fetched.sha256, order.entry.contract_version)
             ):
                 message = f"the answer is that of {before.recorded_at:%Y-%m-%d %H:%M} UTC"
-                entry = Entry(order.execution_id, order.load_id, order.path, order.table, contract)
-                await note_untouched(connection, entry, Outcome.UNCHANGED, message, None)
+                await note_untouched(connection, order.entry, Outcome.UNCHANGED, message, None)
                 return Report(order.path, order.table, Outcome.UNCHANGED, message=message)
         source = await asyncio.to_thread(
             from_records,

@@ -20,7 +20,7 @@ from tasks.load import (
     load_source,
     lost_connection,
 )
-from tasks.manifest import Entry, Loaded, find_loaded, note_untouched
+from tasks.manifest import Loaded, find_loaded, note_untouched
 from tasks.source import RowSource
 
 
@@ -60,7 +60,7 @@ async def noting_refusal(pool: Pool, order: Order, load: Callable[[], Awaitable[
             return await find_settled(pool, order) or await load()
         except RefusedError as error:
             async with pool.acquire() as connection:
-                refused = replace(_entry(order), load_id=uuid.uuid4())
+                refused = replace(order.entry, load_id=uuid.uuid4())
                 await note_untouched(connection, refused, Outcome.REFUSED, str(error), None)
             raise
     except TRANSIENT as error:
@@ -92,9 +92,7 @@ def _is_same(before: Loaded, found: Found) -> bool:
 async def _leave_alone(pool: Pool, order: Order, before: Loaded) -> Report:
     message = f"unchanged since it was loaded on {before.recorded_at:%Y-%m-%d %H:%M} UTC"
     async with pool.acquire() as connection:
-        await note_untouched(
-            connection, _entry(order), Outcome.UNCHANGED, message, before.size_bytes
-        )
+        await note_untouched(connection, order.entry, Outcome.UNCHANGED, message, before.size_bytes)
     return Report(order.path, order.table, Outcome.UNCHANGED, message=message)
 
 
@@ -102,17 +100,6 @@ def _changes(before: Loaded | None, order: Order, *, force: bool) -> list[str]:
     if before is None or force:
         return []
     when = f"{before.recorded_at:%Y-%m-%d %H:%M} UTC"
-    contract = order.spec.contract_version if order.spec else None
-    if before.contract_version != contract:
+    if before.contract_version != order.entry.contract_version:
         return [f"loaded again: its contract changed since {when}"]
     return [f"loaded again: its content changed under the same name since {when}"]
-
-
-def _entry(order: Order) -> Entry:
-    return Entry(
-        execution_id=order.execution_id,
-        load_id=order.load_id,
-        path=order.path,
-        table=order.table,
-        contract_version=order.spec.contract_version if order.spec else None,
-    )

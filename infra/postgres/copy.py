@@ -10,7 +10,6 @@ from pgpq.encoders import LargeStringEncoderBuilder
 from pgpq.schema import Jsonb
 
 from infra.postgres.connection import Connection
-from infra.postgres.identifiers import quote
 
 
 class CopyEncoder:
@@ -84,8 +83,3 @@ def _is_lost(connection: Connection) -> bool:
 def affected(status: str) -> int:
     """Return the number of rows in a command's answer, such as `INSERT 0 5`."""
     return int(status.rsplit(" ", 1)[1])
-
-
-def column_list(names: tuple[str, ...]) -> str:
-    """Return the quoted names, separated by commas."""
-    return ", ".join(quote(name) for name in names)

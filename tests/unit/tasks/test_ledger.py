@@ -44,23 +44,3 @@ def test_ledgers_add_term_by_term(one: dict[str, int], other: dict[str, int]) ->
     assert total == Ledger(
         read=15, filled=1, inferred=2, **{name: one[name] + other[name] for name in TERMS}
     )
-
-
-def test_a_merge_brings_its_own_terms_and_no_other() -> None:
-    before = Ledger(read=9, quarantined=2, filled=3, inserted=99)
-    merged = Ledger(
-        read=1000, inserted=1, updated=2, unchanged=1, superseded=2, duplicates=1, inferred=4
-    )
-    after = before.with_merge(merged)
-    assert after == Ledger(
-        read=9,
-        inserted=1,
-        updated=2,
-        unchanged=1,
-        superseded=2,
-        duplicates=1,
-        quarantined=2,
-        filled=3,
-        inferred=4,
-    )
-    after.refuse_imbalance("a.csv")
