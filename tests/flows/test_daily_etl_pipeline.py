@@ -21,11 +21,6 @@ from schemas.errors import LedgerError, SettingError, TerminalError
 from tasks import steps
 from tasks.load import Outcome
 
-# Each test has a loop of its own, and Prefect leaves its sockets to the one that is closed.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
 CUSTOMERS = "customer_id,name,signup_date\n1,Ann,2024-01-01\n2,Bo,2024-01-02\n3,,2024-01-03\n"
 PRODUCTS = "product_id,name,category,price\n7,Spade,garden,1.00\n"
 SALES = (
