@@ -9,7 +9,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up down test chaos check bench-batch bench-peers lock system-packages clean
+.PHONY: help demo up down test chaos check bench-batch bench-peers lock kafka system-packages clean
 
 # Recipes begin with `exec`, so that a signal for make's child reaches Python and no shell between.
 
@@ -50,9 +50,12 @@ lock: $(STAMP) ## Resolve requirements.lock anew from pyproject.toml
 		--generate-hashes --no-header --no-annotate --no-emit-index-url --quiet \
 		-o requirements.lock
 
+kafka: $(STAMP) ## Fetch Apache Kafka by Maven, for the tests on a real broker
+	@exec $(PY) -m infra.local.kafka_jars
+
 system-packages: ## Install what only the fuller tests need (Debian, as root)
 	apt-get update
-	apt-get install --yes --no-install-recommends postgresql
+	apt-get install --yes --no-install-recommends postgresql maven openjdk-17-jre-headless
 
 clean: $(STAMP) ## Stop the stack, and delete its data (.sluiceway) and every cache
 	@$(PY) -m deployments.local down

@@ -185,6 +185,7 @@ class LocalStack:
 The stack is up.
   Prefect      {environment["PREFECT_API_URL"].removesuffix("/api")}
   PostgreSQL   127.0.0.1:{stack.postgres.port}, database sluiceway
+  Kafka        {stack.broker.bootstrap_servers} (the embedded broker)
   sample API   {environment["SLUICEWAY_API_ENDPOINTS"].strip('[]"')}
   logs         {folder}/logs/
 

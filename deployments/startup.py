@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable, Mapping
 from time import monotonic
 
+from infra.local.embedded_broker import TOPIC_LIMITS
 from infra.local.folder import write_privately
 from infra.local.ports import LOOPBACK
 from infra.local.prefect_server import api_url, wait_for_answer, wait_until_healthy
 from infra.local.process import Child, wait_until
 from infra.local.stack import DATABASE, Stack
 from infra.postgres.apply import LOADER, READER
+from infra.settings import read_settings
 from schemas.errors import TerminalError
 
 POOL = "batch"
@@ -43,8 +45,11 @@ class Startup:
             "publication", [sys.executable, "-m", "deployments.publication"], self._prefect
         )
         environment = self._prefect | self._start_sample_api()
+        await stack.start_broker()
+        environment["SLUICEWAY_KAFKA_BOOTSTRAP_SERVERS"] = stack.broker.bootstrap_servers
         async with asyncio.TaskGroup() as group:
             group.create_task(self._bootstrap())
+            group.create_task(self._ensure_topics())
             group.create_task(self._watch_server(server))
             group.create_task(self._deploy(publication, environment))
         stack.is_complete = True
@@ -78,6 +83,14 @@ class Startup:
             reader_password=folder.secret(READER),
         )
         self._report("roles and tables are as the contracts want them")
+
+    async def _ensure_topics(self) -> None:
+        module = await asyncio.to_thread(importlib.import_module, "infra.kafka.topics")
+        settings = read_settings().model_copy(
+            update={"kafka_bootstrap_servers": self._stack.broker.bootstrap_servers}
+        )
+        await module.ensure_topics(settings, configs=TOPIC_LIMITS)
+        self._report("the broker has the stream's topics")
 
     async def _watch_server(self, server: Child) -> None:
         await wait_until_healthy(self._stack.prefect_port, server)

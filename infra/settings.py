@@ -60,6 +60,21 @@ class Settings(BaseSettings):
     concurrent_files: int = Field(default=4, ge=1, le=20)
     """Files one run loads at the same time."""
     staging_retention_days: int = Field(default=30, ge=1)
+    kafka_bootstrap_servers: str = ""
+    """host:port of Kafka's brokers, separated by commas."""
+    kafka_topic: str = "data-stream"
+    kafka_dead_letter_topic: str = "data-stream.dlq"
+    kafka_group: str = "stream_processor_group"
+    kafka_start_from: Literal["earliest", "latest"] = "earliest"
+    """Where a group begins that has read nothing of a partition yet."""
+    kafka_session_timeout_seconds: float = Field(default=10.0, ge=6)
+    """How long a consumer may be silent before its partitions go to others."""
+    kafka_idle_pause_seconds: float = Field(default=0.0, ge=0, le=5)
+    """How long to ask an idle broker for nothing; for one that answers a fetch at once, empty."""
+    stream_batch_messages: int = Field(default=20_000, ge=1, le=200_000)
+    """A micro-batch is full with so many messages, or"""
+    stream_batch_seconds: float = Field(default=0.5, gt=0, le=60)
+    """so long after its first one came, whichever is earlier."""
     log_folder: Path = Path("logs")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

@@ -4,6 +4,7 @@ Pure: no database, no file. The bulk path, the API's answers and a person's Data
 here, so that one contract gives one verdict.
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -66,6 +67,15 @@ class Tally:
     """Rows that broke a rule, by column and rule."""
     checked: int = 0
     """Rows that were looked at."""
+
+    def add(self, other: "Tally") -> None:
+        """Count what another has seen as well."""
+        self.filled += other.filled
+        self.present += other.present
+        self.mistyped += other.mistyped
+        self.rules += other.rules
+        self.checked += other.checked
+        self.example = {**other.example, **self.example}
 
 
 def bind(header: Sequence[str], spec: Spec, source: str) -> Binding:
@@ -167,6 +177,19 @@ def refuse_changed_types(tally: Tally, spec: Spec, source: str) -> None:
                 f"{column.kind} there, but {wrong} of {present} cells in the file are not, such as "
                 f"{tally.example[name]}: mend the file or change the contract."
             )
+
+
+def summarise(tally: Tally) -> list[tuple[str | None, str, int, int, str]]:
+    """Return column, rule, rows checked, rows failed and statistics (JSON) of what was seen."""
+    results = [
+        (column, rule, tally.checked, failed, "{}")
+        for (column, rule), failed in sorted(tally.rules.items(), key=str)
+    ]
+    for column, present in tally.present.items():
+        facts = {"filled": tally.filled[column], "mistyped": tally.mistyped[column]}
+        missing = tally.checked - present
+        results.append((column, "completeness", tally.checked, missing, json.dumps(facts)))
+    return results
 
 
 class _Flaws:

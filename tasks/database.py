@@ -1,10 +1,19 @@
 """Where the database is: from the settings, or from a Prefect block of prefect-sqlalchemy."""
 
-import prefect_sqlalchemy
+import asyncio
+from time import monotonic
 
-from infra.postgres.connection import Pool
+import prefect_sqlalchemy
+import structlog
+
+from infra.postgres.connection import TRANSIENT, Pool
 from infra.settings import Settings
-from schemas.errors import SettingError
+from schemas.errors import SettingError, TransientError
+
+log = structlog.get_logger("sluiceway.database")
+
+_WAIT_SECONDS = 2.0
+_NAG_SECONDS = 30.0
 
 
 def require_database(settings: Settings) -> None:
@@ -31,6 +40,22 @@ async def open_pool(settings: Settings) -> Pool:
         size=settings.pool_size,
         wait_seconds=settings.connect_timeout_seconds,
     )
+
+
+async def wait_for_database(pool: Pool) -> None:
+    """Return once PostgreSQL gives a connection; for what has to start before it is up."""
+    said = -_NAG_SECONDS
+    while True:
+        try:
+            async with pool.acquire() as connection:
+                await connection.execute("SELECT 1")
+        except (TransientError, *TRANSIENT) as error:
+            if monotonic() - said >= _NAG_SECONDS:
+                said = monotonic()
+                log.warning("waiting for PostgreSQL", reason=str(error) or type(error).__name__)
+            await asyncio.sleep(_WAIT_SECONDS)
+        else:
+            return
 
 
 async def _from_block(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -56,7 +57,7 @@ def flatten_records(records: tuple[Any, ...]) -> tuple[pd.DataFrame, list[tuple[
     paths: list[str] = list(frame.columns)
     parents = [path for path in paths if any(each.startswith(path + STEP) for each in paths)]
     frame = frame.drop(columns=[path for path in parents if frame[path].isna().all()])
-    return frame.set_axis(_name_columns(list(frame.columns)), axis="columns"), broken
+    return frame.set_axis(name_columns(list(frame.columns)), axis="columns"), broken
 
 
 def write_json(value: Any, *, sort_keys: bool = False, depth: int = 0) -> str:
@@ -101,13 +102,18 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _name_columns(paths: list[str]) -> list[str]:
+def name_columns(paths: Sequence[str]) -> list[str]:
+    """Return one name for each path, no two alike; the time it takes grows with their number."""
     names: list[str] = []
+    taken: set[str] = set()
+    counts: dict[str, int] = {}
     for path in paths:
         name = re.sub(r"\W+", "_", path.replace(STEP, "_").lower()) or "unnamed"
-        unique, count = name, 1
-        while unique in names:
+        unique, count = name, counts.get(name, 1)
+        while unique in taken:
             count += 1
             unique = f"{name}_{count}"
+        counts[name] = count
+        taken.add(unique)
         names.append(unique)
     return names

@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 
 from infra.postgres.connection import TRANSIENT, Pool
 from schemas.errors import RefusedError
@@ -77,9 +78,12 @@ def open_source(found: Found) -> RowSource:
 
 def _is_same(before: Loaded, found: Found) -> bool:
     contract = found.spec.contract_version if found.spec else None
-    if before.contract_version != contract:
-        return False
-    file = SourceFile(found.path)
+    return before.contract_version == contract and has_same_bytes(before, found.path)
+
+
+def has_same_bytes(before: Loaded, path: Path) -> bool:
+    """Tell whether the file is byte for byte what was read from it before."""
+    file = SourceFile(path)
     try:
         if file.size_bytes != before.size_bytes:
             return False

@@ -1,13 +1,12 @@
 """The manifest: which sources were loaded as what, and their counts, in the load's transaction."""
 
 import datetime as dt
-import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from infra.postgres.connection import Connection
-from tasks.clean import Tally
+from tasks.clean import Tally, summarise
 from tasks.ledger import Ledger
 from tasks.source import RowSource
 
@@ -106,21 +105,9 @@ async def write_entry(
         """,
         [
             (entry.execution_id, entry.batch_id, entry.table, column, rule, checked, failed, facts)
-            for column, rule, checked, failed, facts in _quality(tally)
+            for column, rule, checked, failed, facts in summarise(tally)
         ],
     )
-
-
-def _quality(tally: Tally) -> list[tuple[str | None, str, int, int, str]]:
-    results = [
-        (column, rule, tally.checked, failed, "{}")
-        for (column, rule), failed in sorted(tally.rules.items(), key=str)
-    ]
-    for column, present in tally.present.items():
-        facts = {"filled": tally.filled[column], "mistyped": tally.mistyped[column]}
-        missing = tally.checked - present
-        results.append((column, "completeness", tally.checked, missing, json.dumps(facts)))
-    return results
 
 
 async def settle(

@@ -1,6 +1,9 @@
 """Takes a landed batch into the warehouse and counts what became of each of its rows."""
 
+from collections.abc import Callable, Iterable
 from io import BytesIO
+
+import polars as pl
 
 from infra.postgres.connection import Connection
 from infra.postgres.copy import CopyEncoder, affected
@@ -8,12 +11,14 @@ from infra.postgres.layout import STAGING
 from infra.postgres.merge_sql import (
     AMENDED,
     CHANGED,
+    CONFIRMED,
     NEW,
     SUPERSEDED,
     UNCHANGED,
     MergeSql,
     dimension_of,
 )
+from infra.postgres.session_sql import SessionSql
 from schemas.dataset import Column, Spec
 from tasks.ledger import Ledger
 from tasks.survey import Survey
@@ -54,12 +59,8 @@ async def merge(
     sql = MergeSql(spec, landing)
     await connection.execute(sql.analyze())
     repeated = await _find_repeated(connection, sql, survey)
-    inferred = await _infer_members(connection, sql, survey)
-    if survey.dates_outside:
-        # Loads of other datasets may add the same dates, column by column in another order.
-        await lock_dataset(connection, _CALENDAR)
-    for column in sorted(survey.dates_outside):
-        await connection.execute(sql.dates_outside(column))
+    inferred = await infer_members(connection, sql, survey.references)
+    await add_dates(connection, sql, survey.dates_outside)
     is_first = (
         rows >= BULK_ROWS
         and not sql.target.surrogate
@@ -69,7 +70,7 @@ async def merge(
     if is_first:
         counts = await _fill_empty(connection, sql, has_repeated=has_repeated)
     else:
-        counts = await _merge_rows(
+        counts = await merge_rows(
             connection, sql, rows=rows, has_repeated=has_repeated, comes_late=comes_late
         )
     await connection.execute(sql.drop_working_tables())
@@ -96,10 +97,16 @@ async def _find_repeated(connection: Connection, sql: MergeSql, survey: Survey) 
     return Ledger(duplicates=counts["duplicates"], superseded=counts["superseded"])
 
 
-async def _infer_members(connection: Connection, sql: MergeSql, survey: Survey) -> int:
+async def infer_members(
+    connection: Connection, sql: MergeSql, find_named: Callable[[str], pl.Series | None]
+) -> int:
+    """Give rows that are named before they arrived a member of their dimension; returns how many.
+
+    find_named: the distinct values of a column that names rows; None: look in the batch.
+    """
     added = 0
     for reference in _locking_order(sql.spec):
-        named = survey.references(reference.name)
+        named = find_named(reference.name)
         listed = named is not None
         given = [named.to_list()] if named is not None else []
         if await connection.fetchval(sql.has_unknown_members(reference, listed=listed), *given):
@@ -111,9 +118,24 @@ async def _infer_members(connection: Connection, sql: MergeSql, survey: Survey) 
     return added
 
 
+async def add_dates(connection: Connection, sql: MergeSql, columns: Iterable[str]) -> None:
+    """Leave in dim_date every date of those columns of the batch."""
+    ordered = sorted(columns)
+    if ordered:
+        # Loads of other datasets may add the same dates, column by column in another order.
+        await lock_dataset(connection, _CALENDAR)
+    for column in ordered:
+        await connection.execute(sql.dates_outside(column))
+
+
 def _locking_order(spec: Spec) -> list[Column]:
     """Put a dimension that names others before those: every load locks downwards."""
-    return sorted(spec.references, key=lambda each: (-_height(dimension_of(each)), _table(each)))
+    return sorted(spec.references, key=lambda each: locking_place(dimension_of(each)))
+
+
+def locking_place(spec: Spec) -> tuple[int, str]:
+    """Return what to sort datasets by whose locks one transaction takes."""
+    return -_height(spec), spec.table
 
 
 def _height(spec: Spec) -> int:
@@ -131,9 +153,10 @@ async def _fill_empty(connection: Connection, sql: MergeSql, *, has_repeated: bo
     return Ledger(inserted=affected(status))
 
 
-async def _merge_rows(
+async def merge_rows(
     connection: Connection, sql: MergeSql, *, rows: int, has_repeated: bool, comes_late: bool
 ) -> Ledger:
+    """Leave the newest row of each key in a table that has rows already."""
     counted = None
     if await _mostly_confirms(connection, sql, rows, has_repeated=has_repeated):
         # A file that is loaded again: counting, by all cores, costs a part of writing verdicts.
@@ -144,29 +167,34 @@ async def _merge_rows(
     await connection.execute(judge)
     if comes_late:
         await connection.execute(sql.overtake())
-    await connection.execute(sql.analyze_verdicts())
+    if not isinstance(sql, SessionSql):  # the planner goes by the size of a session's table
+        await connection.execute(sql.analyze_verdicts())
     seen = await _counts(connection, sql.tally_verdicts())
-    updated = await _update(connection, sql) if seen[AMENDED] or seen[CHANGED] else 0
+    updated = 0
+    if seen[AMENDED] or seen[CHANGED]:
+        updated = await _in_place(connection, sql.update_changed())
     if sql.target.keeps_versions and seen[CHANGED]:
         await connection.execute(sql.close_versions())
         updated += affected(await connection.execute(sql.open_versions()))
     inserted = 0
     if seen[NEW]:
         inserted = affected(await connection.execute(sql.insert_new()))
+    if seen[CONFIRMED] and isinstance(sql, SessionSql):
+        await _in_place(connection, sql.confirm())
     before = counted or {UNCHANGED: 0, SUPERSEDED: 0}
     return Ledger(
         inserted=inserted,
         updated=updated,
-        unchanged=seen[UNCHANGED] + before[UNCHANGED],
+        unchanged=seen[UNCHANGED] + seen[CONFIRMED] + before[UNCHANGED],
         superseded=seen[SUPERSEDED] + before[SUPERSEDED],
     )
 
 
-async def _update(connection: Connection, sql: MergeSql) -> int:
+async def _in_place(connection: Connection, update: str) -> int:
     # The planner would read the whole target for them; the places say which pages to fetch, in
     # the order in which they lie on disk.
     await connection.execute("SET LOCAL enable_seqscan = off")
-    status = await connection.execute(sql.update_changed())
+    status = await connection.execute(update)
     await connection.execute("SET LOCAL enable_seqscan = on")
     return affected(status)
 

@@ -107,6 +107,22 @@ def _lives_here(host: str, process_id: int, start_time: dt.datetime) -> bool:
         return False
 
 
+async def hold_execution(connection: Connection, execution: Execution) -> None:
+    """Write how far a long run is, and that it lives, should others have taken it for dead.
+
+    They can when PostgreSQL was restarted and with it the connection that shows that it lives.
+    """
+    await connection.execute(
+        """
+        UPDATE metadata.pipeline_executions
+        SET records_processed = $2, status = 'RUNNING', end_time = NULL, error_message = NULL
+        WHERE id = $1
+        """,
+        execution.id,
+        execution.records_processed,
+    )
+
+
 async def _start(
     connection: Connection,
     pipeline_name: str,

@@ -36,6 +36,11 @@ class StateFolder:
         return self.root / "postgres" / "data"
 
     @property
+    def broker(self) -> Path:
+        """The embedded broker's data folder."""
+        return self.root / "broker"
+
+    @property
     def logs(self) -> Path:
         """One log file per process."""
         return self.root / "logs"
@@ -101,7 +106,9 @@ class StateFolder:
         """Return a free port, last time's where it can be had, so that addresses stay the same."""
         path = self.root / "ports.json"
         known: dict[str, Any] = read_json(path)
-        known[name] = choose_port(known.get(name))
+        # Another's may be free only because its server has not been started yet.
+        others = [port for owner, port in known.items() if owner != name]
+        known[name] = choose_port(known.get(name), avoid=others)
         write_privately(path, json.dumps(known))
         return int(known[name])
 

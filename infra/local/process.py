@@ -88,6 +88,14 @@ class Child:
         """Its exit code, negative for a signal; None while it runs."""
         return self._popen.poll()
 
+    def listens_on(self, port: int) -> bool:
+        """Whether it is this process, and no other, that takes connections on that port."""
+        try:
+            found = psutil.Process(self.pid).net_connections("tcp")
+        except psutil.Error:
+            return False
+        return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in found)
+
     def send_signal(self, number: signal.Signals) -> None:
         """Deliver a signal to this process alone; nothing happens where it has ended."""
         self._popen.send_signal(number)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
+from infra.local.embedded_broker import EmbeddedBroker
 from infra.local.environment import inherit_environment
 from infra.local.folder import StateFolder
 from infra.local.orphans import end_orphans
@@ -26,7 +27,7 @@ loses nothing when it is killed then."""
 
 
 class Stack:
-    """PostgreSQL, and the processes that use it. Start them from the main thread."""
+    """PostgreSQL, a broker, and the processes that use them. Start them from the main thread."""
 
     def __init__(self, folder: StateFolder, checkout: Path) -> None:
         """Choose its ports; nothing is started yet."""
@@ -35,6 +36,12 @@ class Stack:
         self.postgres = Postgres(
             folder.data,
             log=folder.logs / "postgres.log",
+            record_folder=folder.run,
+            mark=folder.mark,
+        )
+        self.broker = EmbeddedBroker(
+            folder.broker,
+            log=folder.logs / "embedded-broker.log",
             record_folder=folder.run,
             mark=folder.mark,
         )
@@ -67,6 +74,13 @@ class Stack:
             options = "CREATEROLE" if role == OWNER else ""
             self.postgres.ensure_role(role, self.folder.secret(role), options=options)
             self.postgres.ensure_database(database, owner=role)
+
+    async def start_broker(self) -> None:
+        """Leave the embedded broker running."""
+        self.broker.port = self.folder.port("broker")
+        self.broker.launch()
+        # Reading what it holds can take seconds, and Ctrl-C has to be heard meanwhile.
+        await asyncio.to_thread(self.broker.wait_until_ready)
 
     def start_prefect_server(self) -> Child:
         """Start the Prefect server, without waiting for it."""
@@ -106,7 +120,7 @@ class Stack:
 
     def raise_for_ended(self) -> None:
         """Raise TerminalError where a process of the stack has ended by itself."""
-        for child in (self.postgres.child, *self._children):
+        for child in (self.postgres.child, self.broker.child, *self._children):
             if not child.is_running:
                 raise child.explain_end()
 
@@ -116,11 +130,12 @@ class Stack:
         self._children.remove(child)
 
     def stop(self) -> None:
-        """Leave no process of the stack; the last to be started goes first, PostgreSQL last."""
+        """Leave no process of the stack; the last to be started goes first, the servers last."""
         deadline = STOP_DEADLINE_SECONDS if self.is_complete else ABANDON_DEADLINE_SECONDS
         while self._children:
             self._children[-1].stop(deadline)
             self._children.pop()
+        self.broker.stop()
         self.postgres.stop()
         # What a flow run started in a session of its own is still ours to end.
         end_orphans(self.folder.run, self.folder.mark)

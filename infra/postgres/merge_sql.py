@@ -10,15 +10,16 @@ from infra.postgres.identifiers import qualify, quote
 from infra.postgres.layout import STAGING, Target, sql_type, staging_table
 from schemas.dataset import Column, Spec
 
-VERDICTS = quote("_verdicts")
-_PLACE, _VERDICT = quote("_place"), quote("_verdict")
+PLACE, VERDICT = quote("_place"), quote("_verdict")
+"""Columns of the table of verdicts: where the row it is compared with stands, and what it is."""
 
-NEW, UNCHANGED, SUPERSEDED, CHANGED, AMENDED = "n", "u", "s", "c", "a"
-"""Verdicts on an incoming row; AMENDED is a change in place of a row that keeps versions."""
+NEW, UNCHANGED, SUPERSEDED, CHANGED, AMENDED, CONFIRMED = "n", "u", "s", "c", "a", "f"
+"""Verdicts on an incoming row; AMENDED is a change in place of a row that keeps versions,
+CONFIRMED says the same as the row that is there, but later."""
 _NEWS = f"'{NEW}', '{CHANGED}', '{AMENDED}'"
 _COUNTS = ", ".join(
-    f"""count(*) FILTER (WHERE {_VERDICT} = '{each}') AS "{each}\""""
-    for each in (NEW, UNCHANGED, SUPERSEDED, CHANGED, AMENDED)
+    f"""count(*) FILTER (WHERE {VERDICT} = '{each}') AS "{each}\""""
+    for each in (NEW, UNCHANGED, SUPERSEDED, CHANGED, AMENDED, CONFIRMED)
 )
 
 
@@ -28,7 +29,7 @@ class MergeSql:
 
     spec: Spec
     landing_name: str
-    """The batch's table in the schema staging."""
+    """The batch's table in the schema staging, or in the session."""
 
     @property
     def suspects(self) -> str:
@@ -55,6 +56,11 @@ class MergeSql:
     def landing(self) -> str:
         """The quoted, qualified name of the batch's table."""
         return qualify(STAGING, self.landing_name)
+
+    @property
+    def verdicts(self) -> str:
+        """The quoted name of the temporary table of judged rows."""
+        return quote("_verdicts")
 
     @property
     def target(self) -> Target:
@@ -152,10 +158,9 @@ WHERE m.{named} IS NOT NULL
         """Let the planner know how few rows have lost."""
         return f"ANALYZE {self.repeated}"
 
-    @staticmethod
-    def analyze_verdicts() -> str:
+    def analyze_verdicts(self) -> str:
         """Let the planner know how many rows have which verdict."""
-        return f"ANALYZE {VERDICTS} ({_PLACE}, {_VERDICT})"
+        return f"ANALYZE {self.verdicts} ({PLACE}, {VERDICT})"
 
     def drop_working_tables(self) -> str:
         """Leave nothing of the merge behind but its rows."""
@@ -252,11 +257,14 @@ FROM {self.landing} AS l
                 f"""THEN '{AMENDED}'"""
             )
         return f"""CASE
-        WHEN t.ctid IS NULL THEN '{NEW}'
+        WHEN t.ctid IS NULL THEN '{NEW}'{self._confirmed(inferred)}
         WHEN t."_row_hash" = l."_row_hash"{inferred} THEN '{UNCHANGED}'
         WHEN (t."_version", t."_line") > ({self.version}, l."_line") THEN '{SUPERSEDED}'{amended}
         ELSE '{CHANGED}'
     END::"char\""""
+
+    def _confirmed(self, inferred: str) -> str:  # noqa: ARG002 - for the stream's merge
+        return ""
 
     def _compared(self, *, has_repeated: bool, sample: str = "") -> str:
         current = " AND t.is_current" if self.target.keeps_versions else ""
@@ -272,7 +280,7 @@ LEFT JOIN {self.target.table} AS t ON {self._key_matches("t", "l")}{current}
         return f"""
 SELECT {_COUNTS}
 FROM (
-SELECT {self._verdict()} AS {_VERDICT}
+SELECT {self._verdict()} AS {VERDICT}
 {self._compared(has_repeated=has_repeated)}
 ) AS judged
 """
@@ -280,9 +288,9 @@ SELECT {self._verdict()} AS {_VERDICT}
     def sample_news(self, *, has_repeated: bool) -> str:
         """Count the rows with news among a random $1 percent of the batch's pages."""
         return f"""
-SELECT count(*) AS sampled, count(*) FILTER (WHERE {_VERDICT} IN ({_NEWS})) AS news
+SELECT count(*) AS sampled, count(*) FILTER (WHERE {VERDICT} IN ({_NEWS})) AS news
 FROM (
-SELECT {self._verdict()} AS {_VERDICT}
+SELECT {self._verdict()} AS {VERDICT}
 {self._compared(has_repeated=has_repeated, sample="TABLESAMPLE SYSTEM ($1)")}
 ) AS judged
 """
@@ -293,21 +301,27 @@ SELECT {self._verdict()} AS {_VERDICT}
         Nobody else writes to the target while the dataset's lock is held, so a place stays valid.
         only_news: leave out the rows that change nothing, which were counted before.
         """
-        chosen = f"WHERE l.{_VERDICT} IN ({_NEWS})" if only_news else ""
+        return f"""
+{self._into_verdicts()}{self._judged(has_repeated=has_repeated, only_news=only_news)}"""
+
+    def _judged(self, *, has_repeated: bool, only_news: bool) -> str:
+        chosen = f"WHERE l.{VERDICT} IN ({_NEWS})" if only_news else ""
         values = ", ".join(
             f"{value} AS {quote(name)}"
             for value, name in zip(self._values, self.columns, strict=True)
         )
         return f"""
-CREATE TEMPORARY TABLE {VERDICTS} ON COMMIT DROP AS
-SELECT l.{_PLACE}, l.{_VERDICT}, {values}
+SELECT l.{PLACE}, l.{VERDICT}, {values}
 FROM (
-SELECT l.*, t.ctid AS {_PLACE}, {self._verdict()} AS {_VERDICT}
+SELECT l.*, t.ctid AS {PLACE}, {self._verdict()} AS {VERDICT}
 {self._compared(has_repeated=has_repeated)}
 ) AS l
 {self._joins()}
 {chosen}
 """
+
+    def _into_verdicts(self) -> str:
+        return f"CREATE TEMPORARY TABLE {self.verdicts} ON COMMIT DROP AS"
 
     def overtake(self) -> str:
         """Turn changes into superseded rows where a newer batch, still staged, had the key.
@@ -317,18 +331,17 @@ SELECT l.*, t.ctid AS {_PLACE}, {self._verdict()} AS {_VERDICT}
         """
         newer = f"s.{quote(self.spec.version or '_version')}"
         return f"""
-UPDATE {VERDICTS} AS v SET {_VERDICT} = '{SUPERSEDED}'
-WHERE v.{_VERDICT} IN ('{CHANGED}', '{AMENDED}')
+UPDATE {self.verdicts} AS v SET {VERDICT} = '{SUPERSEDED}'
+WHERE v.{VERDICT} IN ('{CHANGED}', '{AMENDED}')
     AND EXISTS (
         SELECT FROM {staging_table(self.spec)} AS s
         WHERE {self._key_matches("s", "v")} AND {newer} > v."_version"
     )
 """
 
-    @staticmethod
-    def tally_verdicts() -> str:
+    def tally_verdicts(self) -> str:
         """Count the written verdicts."""
-        return f"SELECT {_COUNTS} FROM {VERDICTS}"
+        return f"SELECT {_COUNTS} FROM {self.verdicts}"
 
     def insert_new(self) -> str:
         """Insert the rows whose key is new, in the key's order: its index grows page by page."""
@@ -336,7 +349,7 @@ WHERE v.{_VERDICT} IN ('{CHANGED}', '{AMENDED}')
         return f"""
 INSERT INTO {self.target.table} ({self._column_list()}{since})
 SELECT {self._column_list()}{first}
-FROM {VERDICTS} WHERE {_VERDICT} = '{NEW}'
+FROM {self.verdicts} WHERE {VERDICT} = '{NEW}'
 ORDER BY {self._key()}
 """
 
@@ -350,17 +363,17 @@ ORDER BY {self._key()}
         return f"""
 UPDATE {self.target.table} AS t SET {assignments}{known}
 FROM (
-SELECT * FROM {VERDICTS} WHERE {_VERDICT} = '{verdict}' ORDER BY {_PLACE}
+SELECT * FROM {self.verdicts} WHERE {VERDICT} = '{verdict}' ORDER BY {PLACE}
 ) AS i
-WHERE t.ctid = i.{_PLACE}
+WHERE t.ctid = i.{PLACE}
 """
 
     def close_versions(self) -> str:
         """End the current versions that the batch replaces, at the moment the new ones begin."""
         return f"""
 UPDATE {self.target.table} AS t SET is_current = false, valid_to = v."_version"
-FROM {VERDICTS} AS v
-WHERE v.{_VERDICT} = '{CHANGED}' AND t.ctid = v.{_PLACE}
+FROM {self.verdicts} AS v
+WHERE v.{VERDICT} = '{CHANGED}' AND t.ctid = v.{PLACE}
 """
 
     def open_versions(self) -> str:
@@ -368,7 +381,7 @@ WHERE v.{_VERDICT} = '{CHANGED}' AND t.ctid = v.{_PLACE}
         return f"""
 INSERT INTO {self.target.table} ({self._column_list()}, valid_from)
 SELECT {self._column_list()}, "_version"
-FROM {VERDICTS} WHERE {_VERDICT} = '{CHANGED}'
+FROM {self.verdicts} WHERE {VERDICT} = '{CHANGED}'
 ORDER BY {self._key()}
 """
 

@@ -72,7 +72,7 @@ SELECT
 FROM "staging"."api_users__b1_repeated";
 
 -- count_verdicts: none repeated
-SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a"
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a", count(*) FILTER (WHERE "_verdict" = 'f') AS "f"
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
@@ -86,7 +86,7 @@ LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
 ) AS judged;
 
 -- count_verdicts: some repeated
-SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a"
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a", count(*) FILTER (WHERE "_verdict" = 'f') AS "f"
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
@@ -244,7 +244,7 @@ CREATE TABLE "staging"."api_users__b1_suspects" AS
 SELECT "id" FROM "staging"."api_users__b1" GROUP BY "id" HAVING count(*) > 1;
 
 -- tally_verdicts
-SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a" FROM "_verdicts";
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a", count(*) FILTER (WHERE "_verdict" = 'f') AS "f" FROM "_verdicts";
 
 -- update_changed
 UPDATE "warehouse"."dim_api_users" AS t SET "name" = i."name", "username" = i."username", "email" = i."email", "phone" = i."phone", "website" = i."website", "address_street" = i."address_street", "address_suite" = i."address_suite", "address_city" = i."address_city", "address_zipcode" = i."address_zipcode", "address_geo_lat" = i."address_geo_lat", "address_geo_lng" = i."address_geo_lng", "company_name" = i."company_name", "company_catchphrase" = i."company_catchphrase", "company_bs" = i."company_bs", "_batch_id" = i."_batch_id", "_version" = i."_version", "_line" = i."_line", "_row_hash" = i."_row_hash", "_extra" = i."_extra", "_is_inferred" = false
@@ -252,3 +252,119 @@ FROM (
 SELECT * FROM "_verdicts" WHERE "_verdict" = 'c' ORDER BY "_place"
 ) AS i
 WHERE t.ctid = i."_place";
+
+-- stream: classify_rest
+SELECT
+    count(*) FILTER (WHERE t."_row_hash" = l."_row_hash") AS "u",
+    count(*) FILTER (WHERE NOT (t."_row_hash" = l."_row_hash")) AS "s"
+FROM "pg_temp"."api_users__session" AS l
+JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
+WHERE NOT l."_loses" AND t."_batch_id" <> $1;
+
+-- stream: confirm
+UPDATE "warehouse"."dim_api_users" AS t SET "_version" = v."_version", "_line" = v."_line"
+FROM "pg_temp"."api_users__session_verdicts" AS v
+WHERE v."_verdict" = 'f' AND t.ctid = v."_place";
+
+-- stream: create_tables
+CREATE TEMPORARY TABLE IF NOT EXISTS "api_users__session" ("id" bigint, "name" text, "username" text, "email" text, "phone" text, "website" text, "address_street" text, "address_suite" text, "address_city" text, "address_zipcode" text, "address_geo_lat" double precision, "address_geo_lng" double precision, "company_name" text, "company_catchphrase" text, "company_bs" text, "_line" bigint NOT NULL, "_row_hash" bigint NOT NULL, "_extra" jsonb, "_batch_id" bigint NOT NULL, "_source" text NOT NULL, "_version" timestamptz NOT NULL, "_extracted_at" timestamptz NOT NULL, "_loses" boolean NOT NULL) ON COMMIT DELETE ROWS;
+CREATE TEMPORARY TABLE IF NOT EXISTS "api_users__session_verdicts" ON COMMIT DELETE ROWS AS
+SELECT l."_place", l."_verdict", l."id" AS "id", l."name" AS "name", l."username" AS "username", l."email" AS "email", l."phone" AS "phone", l."website" AS "website", l."address_street" AS "address_street", l."address_suite" AS "address_suite", l."address_city" AS "address_city", l."address_zipcode" AS "address_zipcode", l."address_geo_lat" AS "address_geo_lat", l."address_geo_lng" AS "address_geo_lng", l."company_name" AS "company_name", l."company_catchphrase" AS "company_catchphrase", l."company_bs" AS "company_bs", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+FROM (
+SELECT l.*, t.ctid AS "_place", CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS "_verdict"
+FROM "pg_temp"."api_users__session" AS l
+LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
+
+) AS l
+
+
+WITH NO DATA;
+
+-- stream: empty
+DELETE FROM "pg_temp"."api_users__session";
+DELETE FROM "pg_temp"."api_users__session_verdicts";
+
+-- stream: stage
+INSERT INTO "staging"."api_users" ("id", "name", "username", "email", "phone", "website", "address_street", "address_suite", "address_city", "address_zipcode", "address_geo_lat", "address_geo_lng", "company_name", "company_catchphrase", "company_bs", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
+SELECT "id", "name", "username", "email", "phone", "website", "address_street", "address_suite", "address_city", "address_zipcode", "address_geo_lat", "address_geo_lng", "company_name", "company_catchphrase", "company_bs", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."api_users__session" AS l;
+
+-- stream: stage: only missing
+INSERT INTO "staging"."api_users" ("id", "name", "username", "email", "phone", "website", "address_street", "address_suite", "address_city", "address_zipcode", "address_geo_lat", "address_geo_lng", "company_name", "company_catchphrase", "company_bs", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
+SELECT "id", "name", "username", "email", "phone", "website", "address_street", "address_suite", "address_city", "address_zipcode", "address_geo_lat", "address_geo_lng", "company_name", "company_catchphrase", "company_bs", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."api_users__session" AS l
+WHERE NOT EXISTS (
+    SELECT FROM "staging"."api_users" AS s WHERE s."_source" = l."_source" AND s."_line" = l."_line"
+);
+
+-- stream: judge: none repeated
+INSERT INTO "pg_temp"."api_users__session_verdicts"
+SELECT l."_place", l."_verdict", l."id" AS "id", l."name" AS "name", l."username" AS "username", l."email" AS "email", l."phone" AS "phone", l."website" AS "website", l."address_street" AS "address_street", l."address_suite" AS "address_suite", l."address_city" AS "address_city", l."address_zipcode" AS "address_zipcode", l."address_geo_lat" AS "address_geo_lat", l."address_geo_lng" AS "address_geo_lng", l."company_name" AS "company_name", l."company_catchphrase" AS "company_catchphrase", l."company_bs" AS "company_bs", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+FROM (
+SELECT l.*, t.ctid AS "_place", CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS "_verdict"
+FROM "pg_temp"."api_users__session" AS l
+LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
+
+) AS l;
+
+-- stream: judge: none repeated, only news
+INSERT INTO "pg_temp"."api_users__session_verdicts"
+SELECT l."_place", l."_verdict", l."id" AS "id", l."name" AS "name", l."username" AS "username", l."email" AS "email", l."phone" AS "phone", l."website" AS "website", l."address_street" AS "address_street", l."address_suite" AS "address_suite", l."address_city" AS "address_city", l."address_zipcode" AS "address_zipcode", l."address_geo_lat" AS "address_geo_lat", l."address_geo_lng" AS "address_geo_lng", l."company_name" AS "company_name", l."company_catchphrase" AS "company_catchphrase", l."company_bs" AS "company_bs", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+FROM (
+SELECT l.*, t.ctid AS "_place", CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS "_verdict"
+FROM "pg_temp"."api_users__session" AS l
+LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
+
+) AS l
+
+WHERE l."_verdict" IN ('n', 'c', 'a');
+
+-- stream: judge: some repeated
+INSERT INTO "pg_temp"."api_users__session_verdicts"
+SELECT l."_place", l."_verdict", l."id" AS "id", l."name" AS "name", l."username" AS "username", l."email" AS "email", l."phone" AS "phone", l."website" AS "website", l."address_street" AS "address_street", l."address_suite" AS "address_suite", l."address_city" AS "address_city", l."address_zipcode" AS "address_zipcode", l."address_geo_lat" AS "address_geo_lat", l."address_geo_lng" AS "address_geo_lng", l."company_name" AS "company_name", l."company_catchphrase" AS "company_catchphrase", l."company_bs" AS "company_bs", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+FROM (
+SELECT l.*, t.ctid AS "_place", CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS "_verdict"
+FROM "pg_temp"."api_users__session" AS l
+LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
+WHERE NOT l."_loses"
+) AS l;
+
+-- stream: judge: some repeated, only news
+INSERT INTO "pg_temp"."api_users__session_verdicts"
+SELECT l."_place", l."_verdict", l."id" AS "id", l."name" AS "name", l."username" AS "username", l."email" AS "email", l."phone" AS "phone", l."website" AS "website", l."address_street" AS "address_street", l."address_suite" AS "address_suite", l."address_city" AS "address_city", l."address_zipcode" AS "address_zipcode", l."address_geo_lat" AS "address_geo_lat", l."address_geo_lng" AS "address_geo_lng", l."company_name" AS "company_name", l."company_catchphrase" AS "company_catchphrase", l."company_bs" AS "company_bs", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+FROM (
+SELECT l.*, t.ctid AS "_place", CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS "_verdict"
+FROM "pg_temp"."api_users__session" AS l
+LEFT JOIN "warehouse"."dim_api_users" AS t ON t."id" = l."id"
+WHERE NOT l."_loses"
+) AS l
+
+WHERE l."_verdict" IN ('n', 'c', 'a');

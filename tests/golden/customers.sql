@@ -56,7 +56,7 @@ SELECT
 FROM "staging"."customers__b1_repeated";
 
 -- count_verdicts: none repeated
-SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a"
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a", count(*) FILTER (WHERE "_verdict" = 'f') AS "f"
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
@@ -70,7 +70,7 @@ LEFT JOIN "warehouse"."dim_customers" AS t ON t."customer_id" = l."customer_id"
 ) AS judged;
 
 -- count_verdicts: some repeated
-SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a"
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a", count(*) FILTER (WHERE "_verdict" = 'f') AS "f"
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
@@ -233,7 +233,7 @@ CREATE TABLE "staging"."customers__b1_suspects" AS
 SELECT "customer_id" FROM "staging"."customers__b1" GROUP BY "customer_id" HAVING count(*) > 1;
 
 -- tally_verdicts
-SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a" FROM "_verdicts";
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a", count(*) FILTER (WHERE "_verdict" = 'f') AS "f" FROM "_verdicts";
 
 -- update_changed
 UPDATE "warehouse"."dim_customers" AS t SET "name" = i."name", "email" = i."email", "city" = i."city", "country" = i."country", "signup_date" = i."signup_date", "credit_limit" = i."credit_limit", "_batch_id" = i."_batch_id", "_version" = i."_version", "_line" = i."_line", "_row_hash" = i."_row_hash", "_extra" = i."_extra", "_is_inferred" = false
@@ -241,3 +241,119 @@ FROM (
 SELECT * FROM "_verdicts" WHERE "_verdict" = 'c' ORDER BY "_place"
 ) AS i
 WHERE t.ctid = i."_place";
+
+-- stream: classify_rest
+SELECT
+    count(*) FILTER (WHERE t."_row_hash" = l."_row_hash") AS "u",
+    count(*) FILTER (WHERE NOT (t."_row_hash" = l."_row_hash")) AS "s"
+FROM "pg_temp"."customers__session" AS l
+JOIN "warehouse"."dim_customers" AS t ON t."customer_id" = l."customer_id"
+WHERE NOT l."_loses" AND t."_batch_id" <> $1;
+
+-- stream: confirm
+UPDATE "warehouse"."dim_customers" AS t SET "_version" = v."_version", "_line" = v."_line"
+FROM "pg_temp"."customers__session_verdicts" AS v
+WHERE v."_verdict" = 'f' AND t.ctid = v."_place";
+
+-- stream: create_tables
+CREATE TEMPORARY TABLE IF NOT EXISTS "customers__session" ("customer_id" bigint, "name" text, "email" text, "city" text, "country" text, "signup_date" date, "credit_limit" numeric(18,2), "_line" bigint NOT NULL, "_row_hash" bigint NOT NULL, "_extra" jsonb, "_batch_id" bigint NOT NULL, "_source" text NOT NULL, "_version" timestamptz NOT NULL, "_extracted_at" timestamptz NOT NULL, "_loses" boolean NOT NULL) ON COMMIT DELETE ROWS;
+CREATE TEMPORARY TABLE IF NOT EXISTS "customers__session_verdicts" ON COMMIT DELETE ROWS AS
+SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."email" AS "email", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+FROM (
+SELECT l.*, t.ctid AS "_place", CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS "_verdict"
+FROM "pg_temp"."customers__session" AS l
+LEFT JOIN "warehouse"."dim_customers" AS t ON t."customer_id" = l."customer_id"
+
+) AS l
+
+
+WITH NO DATA;
+
+-- stream: empty
+DELETE FROM "pg_temp"."customers__session";
+DELETE FROM "pg_temp"."customers__session_verdicts";
+
+-- stream: stage
+INSERT INTO "staging"."customers" ("customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
+SELECT "customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."customers__session" AS l;
+
+-- stream: stage: only missing
+INSERT INTO "staging"."customers" ("customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
+SELECT "customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."customers__session" AS l
+WHERE NOT EXISTS (
+    SELECT FROM "staging"."customers" AS s WHERE s."_source" = l."_source" AND s."_line" = l."_line"
+);
+
+-- stream: judge: none repeated
+INSERT INTO "pg_temp"."customers__session_verdicts"
+SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."email" AS "email", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+FROM (
+SELECT l.*, t.ctid AS "_place", CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS "_verdict"
+FROM "pg_temp"."customers__session" AS l
+LEFT JOIN "warehouse"."dim_customers" AS t ON t."customer_id" = l."customer_id"
+
+) AS l;
+
+-- stream: judge: none repeated, only news
+INSERT INTO "pg_temp"."customers__session_verdicts"
+SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."email" AS "email", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+FROM (
+SELECT l.*, t.ctid AS "_place", CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS "_verdict"
+FROM "pg_temp"."customers__session" AS l
+LEFT JOIN "warehouse"."dim_customers" AS t ON t."customer_id" = l."customer_id"
+
+) AS l
+
+WHERE l."_verdict" IN ('n', 'c', 'a');
+
+-- stream: judge: some repeated
+INSERT INTO "pg_temp"."customers__session_verdicts"
+SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."email" AS "email", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+FROM (
+SELECT l.*, t.ctid AS "_place", CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS "_verdict"
+FROM "pg_temp"."customers__session" AS l
+LEFT JOIN "warehouse"."dim_customers" AS t ON t."customer_id" = l."customer_id"
+WHERE NOT l."_loses"
+) AS l;
+
+-- stream: judge: some repeated, only news
+INSERT INTO "pg_temp"."customers__session_verdicts"
+SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."email" AS "email", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+FROM (
+SELECT l.*, t.ctid AS "_place", CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS "_verdict"
+FROM "pg_temp"."customers__session" AS l
+LEFT JOIN "warehouse"."dim_customers" AS t ON t."customer_id" = l."customer_id"
+WHERE NOT l."_loses"
+) AS l
+
+WHERE l."_verdict" IN ('n', 'c', 'a');

@@ -64,7 +64,7 @@ SELECT
 FROM "staging"."products__b1_repeated";
 
 -- count_verdicts: none repeated
-SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a"
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a", count(*) FILTER (WHERE "_verdict" = 'f') AS "f"
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
@@ -79,7 +79,7 @@ LEFT JOIN "warehouse"."dim_products" AS t ON t."product_id" = l."product_id" AND
 ) AS judged;
 
 -- count_verdicts: some repeated
-SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a"
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a", count(*) FILTER (WHERE "_verdict" = 'f') AS "f"
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
@@ -250,7 +250,7 @@ CREATE TABLE "staging"."products__b1_suspects" AS
 SELECT "product_id" FROM "staging"."products__b1" GROUP BY "product_id" HAVING count(*) > 1;
 
 -- tally_verdicts
-SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a" FROM "_verdicts";
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a", count(*) FILTER (WHERE "_verdict" = 'f') AS "f" FROM "_verdicts";
 
 -- update_changed
 UPDATE "warehouse"."dim_products" AS t SET "name" = i."name", "category" = i."category", "price" = i."price", "weight_kg" = i."weight_kg", "active" = i."active", "_batch_id" = i."_batch_id", "_version" = i."_version", "_line" = i."_line", "_row_hash" = i."_row_hash", "_extra" = i."_extra", "_is_inferred" = false
@@ -258,3 +258,124 @@ FROM (
 SELECT * FROM "_verdicts" WHERE "_verdict" = 'a' ORDER BY "_place"
 ) AS i
 WHERE t.ctid = i."_place";
+
+-- stream: classify_rest
+SELECT
+    count(*) FILTER (WHERE t."_row_hash" = l."_row_hash") AS "u",
+    count(*) FILTER (WHERE NOT (t."_row_hash" = l."_row_hash")) AS "s"
+FROM "pg_temp"."products__session" AS l
+JOIN "warehouse"."dim_products" AS t ON t."product_id" = l."product_id"
+WHERE NOT l."_loses" AND t."_batch_id" <> $1;
+
+-- stream: confirm
+UPDATE "warehouse"."dim_products" AS t SET "_version" = v."_version", "_line" = v."_line"
+FROM "pg_temp"."products__session_verdicts" AS v
+WHERE v."_verdict" = 'f' AND t.ctid = v."_place";
+
+-- stream: create_tables
+CREATE TEMPORARY TABLE IF NOT EXISTS "products__session" ("product_id" bigint, "name" text, "category" text, "price" numeric(18,2), "weight_kg" double precision, "active" boolean, "_line" bigint NOT NULL, "_row_hash" bigint NOT NULL, "_extra" jsonb, "_batch_id" bigint NOT NULL, "_source" text NOT NULL, "_version" timestamptz NOT NULL, "_extracted_at" timestamptz NOT NULL, "_loses" boolean NOT NULL) ON COMMIT DELETE ROWS;
+CREATE TEMPORARY TABLE IF NOT EXISTS "products__session_verdicts" ON COMMIT DELETE ROWS AS
+SELECT l."_place", l."_verdict", l."product_id" AS "product_id", l."name" AS "name", l."category" AS "category", l."price" AS "price", l."weight_kg" AS "weight_kg", l."active" AS "active", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+FROM (
+SELECT l.*, t.ctid AS "_place", CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
+        ELSE 'c'
+    END::"char" AS "_verdict"
+FROM "pg_temp"."products__session" AS l
+LEFT JOIN "warehouse"."dim_products" AS t ON t."product_id" = l."product_id" AND t.is_current
+
+) AS l
+
+
+WITH NO DATA;
+
+-- stream: empty
+DELETE FROM "pg_temp"."products__session";
+DELETE FROM "pg_temp"."products__session_verdicts";
+
+-- stream: stage
+INSERT INTO "staging"."products" ("product_id", "name", "category", "price", "weight_kg", "active", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
+SELECT "product_id", "name", "category", "price", "weight_kg", "active", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."products__session" AS l;
+
+-- stream: stage: only missing
+INSERT INTO "staging"."products" ("product_id", "name", "category", "price", "weight_kg", "active", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
+SELECT "product_id", "name", "category", "price", "weight_kg", "active", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."products__session" AS l
+WHERE NOT EXISTS (
+    SELECT FROM "staging"."products" AS s WHERE s."_source" = l."_source" AND s."_line" = l."_line"
+);
+
+-- stream: judge: none repeated
+INSERT INTO "pg_temp"."products__session_verdicts"
+SELECT l."_place", l."_verdict", l."product_id" AS "product_id", l."name" AS "name", l."category" AS "category", l."price" AS "price", l."weight_kg" AS "weight_kg", l."active" AS "active", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+FROM (
+SELECT l.*, t.ctid AS "_place", CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
+        ELSE 'c'
+    END::"char" AS "_verdict"
+FROM "pg_temp"."products__session" AS l
+LEFT JOIN "warehouse"."dim_products" AS t ON t."product_id" = l."product_id" AND t.is_current
+
+) AS l;
+
+-- stream: judge: none repeated, only news
+INSERT INTO "pg_temp"."products__session_verdicts"
+SELECT l."_place", l."_verdict", l."product_id" AS "product_id", l."name" AS "name", l."category" AS "category", l."price" AS "price", l."weight_kg" AS "weight_kg", l."active" AS "active", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+FROM (
+SELECT l.*, t.ctid AS "_place", CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
+        ELSE 'c'
+    END::"char" AS "_verdict"
+FROM "pg_temp"."products__session" AS l
+LEFT JOIN "warehouse"."dim_products" AS t ON t."product_id" = l."product_id" AND t.is_current
+
+) AS l
+
+WHERE l."_verdict" IN ('n', 'c', 'a');
+
+-- stream: judge: some repeated
+INSERT INTO "pg_temp"."products__session_verdicts"
+SELECT l."_place", l."_verdict", l."product_id" AS "product_id", l."name" AS "name", l."category" AS "category", l."price" AS "price", l."weight_kg" AS "weight_kg", l."active" AS "active", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+FROM (
+SELECT l.*, t.ctid AS "_place", CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
+        ELSE 'c'
+    END::"char" AS "_verdict"
+FROM "pg_temp"."products__session" AS l
+LEFT JOIN "warehouse"."dim_products" AS t ON t."product_id" = l."product_id" AND t.is_current
+WHERE NOT l."_loses"
+) AS l;
+
+-- stream: judge: some repeated, only news
+INSERT INTO "pg_temp"."products__session_verdicts"
+SELECT l."_place", l."_verdict", l."product_id" AS "product_id", l."name" AS "name", l."category" AS "category", l."price" AS "price", l."weight_kg" AS "weight_kg", l."active" AS "active", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+FROM (
+SELECT l.*, t.ctid AS "_place", CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
+        ELSE 'c'
+    END::"char" AS "_verdict"
+FROM "pg_temp"."products__session" AS l
+LEFT JOIN "warehouse"."dim_products" AS t ON t."product_id" = l."product_id" AND t.is_current
+WHERE NOT l."_loses"
+) AS l
+
+WHERE l."_verdict" IN ('n', 'c', 'a');

@@ -55,7 +55,7 @@ SELECT
 FROM "staging"."sales_data__b1_repeated";
 
 -- count_verdicts: none repeated
-SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a"
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a", count(*) FILTER (WHERE "_verdict" = 'f') AS "f"
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
@@ -69,7 +69,7 @@ LEFT JOIN "warehouse"."fact_sales_data" AS t ON t."order_id" = l."order_id"
 ) AS judged;
 
 -- count_verdicts: some repeated
-SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a"
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a", count(*) FILTER (WHERE "_verdict" = 'f') AS "f"
 FROM (
 SELECT CASE
         WHEN t.ctid IS NULL THEN 'n'
@@ -313,7 +313,7 @@ CREATE TABLE "staging"."sales_data__b1_suspects" AS
 SELECT "order_id" FROM "staging"."sales_data__b1" GROUP BY "order_id" HAVING count(*) > 1;
 
 -- tally_verdicts
-SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a" FROM "_verdicts";
+SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a", count(*) FILTER (WHERE "_verdict" = 'f') AS "f" FROM "_verdicts";
 
 -- update_changed
 UPDATE "warehouse"."fact_sales_data" AS t SET "customer_key" = i."customer_key", "product_key" = i."product_key", "order_date" = i."order_date", "quantity" = i."quantity", "unit_price" = i."unit_price", "discount" = i."discount", "channel" = i."channel", "_batch_id" = i."_batch_id", "_version" = i."_version", "_line" = i."_line", "_row_hash" = i."_row_hash", "_extra" = i."_extra"
@@ -321,3 +321,145 @@ FROM (
 SELECT * FROM "_verdicts" WHERE "_verdict" = 'c' ORDER BY "_place"
 ) AS i
 WHERE t.ctid = i."_place";
+
+-- stream: classify_rest
+SELECT
+    count(*) FILTER (WHERE t."_row_hash" = l."_row_hash") AS "u",
+    count(*) FILTER (WHERE NOT (t."_row_hash" = l."_row_hash")) AS "s"
+FROM "pg_temp"."sales_data__session" AS l
+JOIN "warehouse"."fact_sales_data" AS t ON t."order_id" = l."order_id"
+WHERE NOT l."_loses" AND t."_batch_id" <> $1;
+
+-- stream: confirm
+UPDATE "warehouse"."fact_sales_data" AS t SET "_version" = v."_version", "_line" = v."_line"
+FROM "pg_temp"."sales_data__session_verdicts" AS v
+WHERE v."_verdict" = 'f' AND t.ctid = v."_place";
+
+-- stream: create_tables
+CREATE TEMPORARY TABLE IF NOT EXISTS "sales_data__session" ("order_id" bigint, "customer_id" bigint, "product_id" bigint, "order_date" date, "quantity" bigint, "unit_price" numeric(18,2), "discount" double precision, "channel" text, "_line" bigint NOT NULL, "_row_hash" bigint NOT NULL, "_extra" jsonb, "_batch_id" bigint NOT NULL, "_source" text NOT NULL, "_version" timestamptz NOT NULL, "_extracted_at" timestamptz NOT NULL, "_loses" boolean NOT NULL) ON COMMIT DELETE ROWS;
+CREATE TEMPORARY TABLE IF NOT EXISTS "sales_data__session_verdicts" ON COMMIT DELETE ROWS AS
+SELECT l."_place", l."_verdict", l."order_id" AS "order_id", d0."customer_key" AS "customer_key", d1."product_key" AS "product_key", l."order_date" AS "order_date", l."quantity" AS "quantity", l."unit_price" AS "unit_price", l."discount" AS "discount", l."channel" AS "channel", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+FROM (
+SELECT l.*, t.ctid AS "_place", CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS "_verdict"
+FROM "pg_temp"."sales_data__session" AS l
+LEFT JOIN "warehouse"."fact_sales_data" AS t ON t."order_id" = l."order_id"
+
+) AS l
+LEFT JOIN "warehouse"."dim_customers" AS d0 ON d0."customer_id" = l."customer_id"
+LEFT JOIN "warehouse"."dim_products" AS d1 ON d1."product_id" = l."product_id" AND (l."order_date" >= d1.valid_from AND l."order_date" < d1.valid_to)
+
+WITH NO DATA;
+
+-- stream: empty
+DELETE FROM "pg_temp"."sales_data__session";
+DELETE FROM "pg_temp"."sales_data__session_verdicts";
+
+-- stream: stage
+INSERT INTO "staging"."sales_data" ("order_id", "customer_id", "product_id", "order_date", "quantity", "unit_price", "discount", "channel", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
+SELECT "order_id", "customer_id", "product_id", "order_date", "quantity", "unit_price", "discount", "channel", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."sales_data__session" AS l;
+
+-- stream: stage: only missing
+INSERT INTO "staging"."sales_data" ("order_id", "customer_id", "product_id", "order_date", "quantity", "unit_price", "discount", "channel", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
+SELECT "order_id", "customer_id", "product_id", "order_date", "quantity", "unit_price", "discount", "channel", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."sales_data__session" AS l
+WHERE NOT EXISTS (
+    SELECT FROM "staging"."sales_data" AS s WHERE s."_source" = l."_source" AND s."_line" = l."_line"
+);
+
+-- stream: upsert
+WITH merged AS (
+INSERT INTO "warehouse"."fact_sales_data" AS t ("order_id", "customer_key", "product_key", "order_date", "quantity", "unit_price", "discount", "channel", "_batch_id", "_version", "_line", "_row_hash", "_extra")
+SELECT l."order_id", d0."customer_key", d1."product_key", l."order_date", l."quantity", l."unit_price", l."discount", l."channel", l."_batch_id", l."_version", l."_line", l."_row_hash", l."_extra"
+FROM "pg_temp"."sales_data__session" AS l
+LEFT JOIN "warehouse"."dim_customers" AS d0 ON d0."customer_id" = l."customer_id"
+LEFT JOIN "warehouse"."dim_products" AS d1 ON d1."product_id" = l."product_id" AND (l."order_date" >= d1.valid_from AND l."order_date" < d1.valid_to)
+WHERE NOT l."_loses"
+ON CONFLICT ("order_id") DO UPDATE SET "customer_key" = excluded."customer_key", "product_key" = excluded."product_key", "order_date" = excluded."order_date", "quantity" = excluded."quantity", "unit_price" = excluded."unit_price", "discount" = excluded."discount", "channel" = excluded."channel", "_version" = excluded."_version", "_line" = excluded."_line", "_row_hash" = excluded."_row_hash", "_extra" = excluded."_extra",
+    "_batch_id" = CASE WHEN t."_row_hash" <> excluded."_row_hash" THEN excluded."_batch_id" ELSE t."_batch_id" END
+WHERE (t."_version", t."_line") < (excluded."_version", excluded."_line") OR ((t."_version", t."_line") = (excluded."_version", excluded."_line") AND t."_row_hash" <> excluded."_row_hash")
+RETURNING xmax = 0 AS is_new, "_batch_id" = $1 AS is_mine
+)
+SELECT
+    count(*) FILTER (WHERE is_new) AS "n",
+    count(*) FILTER (WHERE NOT is_new AND is_mine) AS "c",
+    count(*) FILTER (WHERE NOT is_mine) AS "f"
+FROM merged;
+
+-- stream: judge: none repeated
+INSERT INTO "pg_temp"."sales_data__session_verdicts"
+SELECT l."_place", l."_verdict", l."order_id" AS "order_id", d0."customer_key" AS "customer_key", d1."product_key" AS "product_key", l."order_date" AS "order_date", l."quantity" AS "quantity", l."unit_price" AS "unit_price", l."discount" AS "discount", l."channel" AS "channel", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+FROM (
+SELECT l.*, t.ctid AS "_place", CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS "_verdict"
+FROM "pg_temp"."sales_data__session" AS l
+LEFT JOIN "warehouse"."fact_sales_data" AS t ON t."order_id" = l."order_id"
+
+) AS l
+LEFT JOIN "warehouse"."dim_customers" AS d0 ON d0."customer_id" = l."customer_id"
+LEFT JOIN "warehouse"."dim_products" AS d1 ON d1."product_id" = l."product_id" AND (l."order_date" >= d1.valid_from AND l."order_date" < d1.valid_to);
+
+-- stream: judge: none repeated, only news
+INSERT INTO "pg_temp"."sales_data__session_verdicts"
+SELECT l."_place", l."_verdict", l."order_id" AS "order_id", d0."customer_key" AS "customer_key", d1."product_key" AS "product_key", l."order_date" AS "order_date", l."quantity" AS "quantity", l."unit_price" AS "unit_price", l."discount" AS "discount", l."channel" AS "channel", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+FROM (
+SELECT l.*, t.ctid AS "_place", CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS "_verdict"
+FROM "pg_temp"."sales_data__session" AS l
+LEFT JOIN "warehouse"."fact_sales_data" AS t ON t."order_id" = l."order_id"
+
+) AS l
+LEFT JOIN "warehouse"."dim_customers" AS d0 ON d0."customer_id" = l."customer_id"
+LEFT JOIN "warehouse"."dim_products" AS d1 ON d1."product_id" = l."product_id" AND (l."order_date" >= d1.valid_from AND l."order_date" < d1.valid_to)
+WHERE l."_verdict" IN ('n', 'c', 'a');
+
+-- stream: judge: some repeated
+INSERT INTO "pg_temp"."sales_data__session_verdicts"
+SELECT l."_place", l."_verdict", l."order_id" AS "order_id", d0."customer_key" AS "customer_key", d1."product_key" AS "product_key", l."order_date" AS "order_date", l."quantity" AS "quantity", l."unit_price" AS "unit_price", l."discount" AS "discount", l."channel" AS "channel", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+FROM (
+SELECT l.*, t.ctid AS "_place", CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS "_verdict"
+FROM "pg_temp"."sales_data__session" AS l
+LEFT JOIN "warehouse"."fact_sales_data" AS t ON t."order_id" = l."order_id"
+WHERE NOT l."_loses"
+) AS l
+LEFT JOIN "warehouse"."dim_customers" AS d0 ON d0."customer_id" = l."customer_id"
+LEFT JOIN "warehouse"."dim_products" AS d1 ON d1."product_id" = l."product_id" AND (l."order_date" >= d1.valid_from AND l."order_date" < d1.valid_to);
+
+-- stream: judge: some repeated, only news
+INSERT INTO "pg_temp"."sales_data__session_verdicts"
+SELECT l."_place", l."_verdict", l."order_id" AS "order_id", d0."customer_key" AS "customer_key", d1."product_key" AS "product_key", l."order_date" AS "order_date", l."quantity" AS "quantity", l."unit_price" AS "unit_price", l."discount" AS "discount", l."channel" AS "channel", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+FROM (
+SELECT l.*, t.ctid AS "_place", CASE
+        WHEN t.ctid IS NULL THEN 'n'
+        WHEN t."_row_hash" = l."_row_hash" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" THEN 'u'
+        WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
+        ELSE 'c'
+    END::"char" AS "_verdict"
+FROM "pg_temp"."sales_data__session" AS l
+LEFT JOIN "warehouse"."fact_sales_data" AS t ON t."order_id" = l."order_id"
+WHERE NOT l."_loses"
+) AS l
+LEFT JOIN "warehouse"."dim_customers" AS d0 ON d0."customer_id" = l."customer_id"
+LEFT JOIN "warehouse"."dim_products" AS d1 ON d1."product_id" = l."product_id" AND (l."order_date" >= d1.valid_from AND l."order_date" < d1.valid_to)
+WHERE l."_verdict" IN ('n', 'c', 'a');

@@ -398,7 +398,8 @@ async def test_the_limits_are_those_that_the_documentation_names(database) -> No
     finally:
         await connection.close()
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
-    [daily] = yaml.safe_load(Path("prefect.yaml").read_text())["deployments"]
+    deployments = yaml.safe_load(Path("prefect.yaml").read_text())["deployments"]
+    [daily] = [each for each in deployments if each["name"] == "daily"]
     runs = {pool.name: pool.concurrent_runs for pool in POOLS}
     assert (limit, CONNECTION_LIMIT, defaults["pool_size"]) == (60, 60, 20)
     assert (defaults["concurrent_files"], defaults["connect_timeout_seconds"]) == (4, 60)

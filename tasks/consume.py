@@ -1,0 +1,297 @@
+"""The long-running consumer: fetching, checking and committing overlap, three batches at a time.
+
+    fetch -> check (in a thread) -> commit
+
+Each stage waits for the next, so that memory is bounded; when PostgreSQL is away the partitions
+are paused, and nothing is lost or read twice when it is back.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from time import monotonic
+
+import anyio
+import asyncpg
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from infra.postgres.connection import TRANSIENT, Pool
+from infra.settings import Settings
+from schemas.dataset import Spec
+from schemas.errors import TransientError
+from tasks.load_batch import BatchReport, load_batch
+from tasks.message_rows import MessageRows, make_rows
+from tasks.messages import Batch
+from tasks.offsets import FencedError, Reader, is_committed
+from tasks.stream_session import StreamSession
+from tasks.stream_source import StreamSource
+
+log = structlog.get_logger("sluiceway.stream")
+
+_RETRIED = (
+    TransientError,
+    *TRANSIENT,
+    # A statement or an idle transaction that took too long, a server that is full or shut down:
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.ObjectInUseError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+"""What PostgreSQL says that may be otherwise later; a batch waits for it."""
+_DRAIN_SECONDS = 6.0
+"""What a batch under way is given to be committed when the run is told to end."""
+_LEAVE_SECONDS = 2.0
+_RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_KAFKA_COMMIT_SECONDS = 1.0
+_NAG_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a consumer has done since it began."""
+
+    batches: int = 0
+    messages: int = 0
+    loaded: int = 0
+    dead: int = 0
+    skipped: int = 0
+    fenced: int = 0
+    """Batches that were left to another consumer."""
+    waits: int = 0
+    """Times that a commit had to be tried again."""
+    last_commit: float | None = None
+    """Of the monotonic clock."""
+    next_offsets: dict[int, int] = field(default_factory=dict)
+    """By partition: what is committed."""
+
+
+OnBatch = Callable[[BatchReport, MessageRows], None]
+
+
+class Consumer:
+    """One member of a group, from joining it to leaving it."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        settings: Settings,
+        specs: Mapping[str, Spec],
+        *,
+        execution_id: int | None = None,
+        on_batch: OnBatch | None = None,
+    ) -> None:
+        """Join nothing yet. specs: the contracts by the name that a message's `source` gives."""
+        self._pool = pool
+        self._specs = specs
+        self._execution_id = execution_id
+        self._on_batch = on_batch
+        self.progress = Progress()
+        self.reader = Reader(
+            settings.kafka_group, settings.kafka_topic, f"{socket.gethostname()}:{os.getpid()}"
+        )
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopping = False
+        self._checked: asyncio.Queue[tuple[Batch, MessageRows]] = asyncio.Queue(1)
+        self._fetched: asyncio.Queue[Batch] = asyncio.Queue(1)
+        self._room = asyncio.Event()
+        self.source = StreamSource(pool, settings, self.reader, self._idle.wait)
+        self._stack = AsyncExitStack()
+        self._session: StreamSession | None = None
+        self._nagged = -_NAG_SECONDS
+
+    async def run(self, *, until_caught_up: bool = False) -> Progress:
+        """Load what comes until the run is cancelled, or has caught up with what was there.
+
+        Cancelled, it commits the batch under way and leaves the group, within ten seconds.
+        Raises TerminalError when a topic is not what it was.
+        """
+        await self.source.start()
+        stages = [
+            asyncio.create_task(self._fetch(), name="fetch"),
+            asyncio.create_task(self._check(), name="check"),
+            asyncio.create_task(self._tell_kafka(), name="tell Kafka"),
+        ]
+        commit = asyncio.create_task(self._commit(), name="commit")
+        watched = {*stages, commit}
+        if until_caught_up:
+            watched.add(asyncio.create_task(self._catch_up(), name="catch up"))
+        try:
+            done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            # What Prefect cancels it cancels again at the next await, unless it is shielded.
+            with anyio.CancelScope(shield=True):
+                await self._drain(watched - {commit}, commit)
+        return self.progress
+
+    async def _fetch(self) -> None:
+        while True:
+            batch = await self.source.next_batch()
+            while self._fetched.full():
+                await self.source.hold(lambda: not self._fetched.full(), self._wait_for_room)
+            self._fetched.put_nowait(batch)
+
+    async def _wait_for_room(self, seconds: float) -> None:
+        self._room.clear()
+        if self._fetched.full():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._room.wait(), seconds)
+
+    async def _check(self) -> None:
+        while True:
+            batch = await self._fetched.get()
+            self._room.set()
+            if self.source.assignment.holds(batch):
+                rows = await asyncio.to_thread(make_rows, batch.messages, self._specs)
+                await self._checked.put((batch, rows))
+
+    async def _commit(self) -> None:
+        while not self._stopping:
+            batch, rows = await self._checked.get()
+            if self._stopping or not self.source.assignment.holds(batch):
+                continue
+            self._idle.clear()
+            try:
+                await self._flush(batch, rows)
+            finally:
+                self._idle.set()
+
+    async def _flush(self, batch: Batch, rows: MessageRows) -> None:
+        """Commit the batch, as often as it takes; leave it where it is not ours any more."""
+        attempt = 0
+        while True:
+            try:
+                session = await self._find_session()
+                if attempt and await is_committed(session.connection, self.reader, batch.spans):
+                    self._advance(batch)  # the answer to an earlier try was lost, not its COMMIT
+                    return
+                report = await load_batch(
+                    session, batch, rows, self.reader, execution_id=self._execution_id
+                )
+            except FencedError:
+                self.progress.fenced += 1
+                log.warning("a batch is left to another consumer", messages=len(batch.messages))
+                self.source.assignment.lose(
+                    [each.partition for each in batch.spans],
+                    for_seconds=self.source.session_seconds,
+                )
+                return
+            except _RETRIED as error:
+                await self._close_session()
+                self.progress.waits += 1
+                self._nag(error)
+                await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
+                attempt += 1
+                if self._stopping or not self.source.assignment.holds(batch):
+                    return
+            else:
+                self._advance(batch)
+                self._count(report, rows)
+                return
+
+    def _advance(self, batch: Batch) -> None:
+        self.progress.last_commit = monotonic()
+        self.progress.batches += 1
+        self.progress.messages += len(batch.messages)
+        for each in batch.spans:
+            self.progress.next_offsets[each.partition] = each.next
+
+    def _count(self, report: BatchReport, rows: MessageRows) -> None:
+        self.progress.loaded += report.loaded
+        self.progress.dead += report.dead
+        self.progress.skipped += report.skipped
+        if self._on_batch is not None:
+            self._on_batch(report, rows)
+
+    async def _find_session(self) -> StreamSession:
+        if self._session is None:
+            self._session = await self._stack.enter_async_context(StreamSession.open(self._pool))
+        return self._session
+
+    async def _close_session(self) -> None:
+        self._session = None
+        await self._stack.aclose()
+        self._stack = AsyncExitStack()
+
+    async def _tell_kafka(self) -> None:
+        """Commit to Kafka what PostgreSQL has: tools that show lag look there."""
+        told: dict[int, int] = {}
+        while True:
+            await asyncio.sleep(_KAFKA_COMMIT_SECONDS)
+            told = await self._commit_to_kafka(told)
+
+    async def _commit_to_kafka(self, told: dict[int, int]) -> dict[int, int]:
+        owned = self.source.assignment.owned
+        offsets = {
+            partition: offset
+            for partition, offset in self.progress.next_offsets.items()
+            if partition in owned and told.get(partition) != offset
+        }
+        if offsets:
+            topic = self.reader.topic
+            try:
+                await self.source.consumer.commit(
+                    {TopicPartition(topic, each): offset for each, offset in offsets.items()}
+                )
+            except (KafkaError, OSError) as error:
+                log.debug("Kafka was not told the offsets", reason=str(error))
+                return told
+        return {**told, **offsets}
+
+    async def _catch_up(self) -> None:
+        """Return when everything is committed that was in the topic at the start."""
+        while not self.source.assignment.owned:  # noqa: ASYNC110 - a moment, once
+            await asyncio.sleep(0.05)
+        places = list(self.source.consumer.assignment())
+        ends = await self.source.consumer.end_offsets(places)
+        while True:
+            owned = self.source.assignment.owned
+            behind = [
+                place
+                for place, end in ends.items()
+                if place.partition in owned
+                and max(
+                    self.progress.next_offsets.get(place.partition, 0),
+                    owned[place.partition].claim.next_offset,
+                )
+                < end
+            ]
+            if not behind and self._idle.is_set():
+                return
+            await asyncio.sleep(0.05)
+
+    async def _drain(self, others: set[asyncio.Task[None]], commit: asyncio.Task[None]) -> None:
+        """Let the batch under way get there, then leave."""
+        self._stopping = True
+        await _end(others)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), _DRAIN_SECONDS)
+        await _end({commit})
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._commit_to_kafka({}), _LEAVE_SECONDS)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.source.stop(), _LEAVE_SECONDS)
+        await self._close_session()
+
+    def _nag(self, error: BaseException) -> None:
+        if monotonic() - self._nagged >= _NAG_SECONDS:
+            self._nagged = monotonic()
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            log.warning("PostgreSQL is away; the batch is tried again", reason=reason)
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    """Leave none of the tasks; the first that failed has been raised, others are told here."""
+    for task in tasks:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            log.warning("a stage failed while the consumer ended", reason=str(result))

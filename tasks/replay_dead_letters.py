@@ -1,0 +1,365 @@
+"""Takes dead letters through contract, merge and ledger once more, and marks what became of each.
+
+A letter is loaded and marked in one transaction, some thousand at a time: a replay that is killed
+goes on with the next run. The versions of the rows decide as ever: an old message that is loaded
+late replaces nothing newer.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
+from time import monotonic
+
+import asyncpg
+import numpy as np
+import structlog
+
+from infra.postgres.connection import Connection, Pool
+from schemas.dataset import Spec
+from tasks.dead_letters import storable
+from tasks.lasting_session import LastingSession
+from tasks.letter_choice import Choice, Plan, count_left, lock_letters, plan_replay
+from tasks.letter_outcomes import Outcome, tell_outcomes
+from tasks.load_batch import BatchReport, count_rejects, note_batch
+from tasks.message_rows import MessageRows, make_rows
+from tasks.messages import Batch, DeadLetter, Messages, Span
+from tasks.offsets import Reader
+from tasks.relay_dead_letters import take_while_small
+from tasks.stream_session import StreamSession
+
+log = structlog.get_logger("sluiceway.stream")
+
+CHUNK_LETTERS = 5_000
+_CHUNK_BYTES = 32 << 20
+_PROGRESS_SECONDS = 30.0
+_BUSY_SECONDS = 60.0
+"""How long letters are waited for that somebody else holds, as while they are relayed."""
+_BUSY_PAUSE_SECONDS = 0.5
+
+Kind = tuple[str | None, str]
+"""A letter's source and reason, as they were before."""
+
+
+@dataclass(slots=True)
+class Replay:
+    """What a replay was to do, and did."""
+
+    plan: Plan
+    dry_run: bool
+    outcomes: dict[Kind, Counter[Outcome]] = field(default_factory=dict)
+    new_reasons: Counter[str] = field(default_factory=Counter)
+    """Why letters failed again."""
+    batches: int = 0
+    busy: int = 0
+    """Letters that somebody else held until the end; the next replay takes them."""
+
+    @property
+    def total(self) -> Counter[Outcome]:
+        """What became of letters of every kind."""
+        return sum(self.outcomes.values(), Counter())
+
+    def add(self, chunk: "_Chunk") -> None:
+        """Count what was committed."""
+        self.batches += len(chunk.batch_ids)
+        for kind, outcomes in chunk.outcomes.items():
+            self.outcomes.setdefault(kind, Counter()).update(outcomes)
+        self.new_reasons += chunk.new_reasons
+
+    def __str__(self) -> str:
+        """Say it in a sentence or two."""
+        if self.dry_run or not self.plan.letters:
+            return str(self.plan)
+        total = self.total
+        said = f"Of {total.total()} dead letters {total[Outcome.LOADED]} were loaded"
+        if total[Outcome.SUPERSEDED] or total[Outcome.DUPLICATE]:
+            said += (
+                f", {total[Outcome.SUPERSEDED]} came too late for a newer row, "
+                f"{total[Outcome.DUPLICATE]} repeated another"
+            )
+        said += f", {total[Outcome.FAILED]} failed again."
+        if self.plan.worn_out:
+            said += (
+                f" {self.plan.worn_out} were left alone: they were replayed "
+                f"{self.plan.choice.max_attempts} times or more."
+            )
+        if self.busy:
+            said += f" {self.busy} were held by another run: replay again to have them too."
+        return said
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """What one transaction did."""
+
+    last_id: int
+    batch_ids: list[int] = field(default_factory=list)
+    outcomes: dict[Kind, Counter[Outcome]] = field(default_factory=dict)
+    new_reasons: Counter[str] = field(default_factory=Counter)
+    letters: int = 0
+
+
+async def replay_dead_letters(
+    pool: Pool,
+    specs: Mapping[str, Spec],
+    choice: Choice,
+    *,
+    execution_id: int | None = None,
+    dry_run: bool = True,
+    chunk_letters: int = CHUNK_LETTERS,
+) -> Replay:
+    """Load the chosen dead letters by the contracts of today; returns what became of them.
+
+    specs: the contracts by the name that a message's `source` gives. dry_run: only look, and
+    count. A letter that was loaded, or came too late, is never replayed again; one that fails
+    keeps its earlier reason beside the new one, and is relayed anew. Several replays may run at
+    once: each letter is replayed by one of them. Raises TransientError when PostgreSQL stays away.
+    """
+    async with LastingSession(pool) as session:
+        plan = await session.run(lambda opened: plan_replay(opened.connection, choice))
+        replay = Replay(plan, dry_run=dry_run)
+        if plan.letters and not dry_run:
+            run = _Run(session, specs, replay, execution_id, chunk_letters)
+            await run.replay_all()
+    return replay
+
+
+class _Run:
+    """A replay under way."""
+
+    def __init__(
+        self,
+        session: LastingSession,
+        specs: Mapping[str, Spec],
+        replay: Replay,
+        execution_id: int | None,
+        chunk_letters: int,
+    ) -> None:
+        self._session = session
+        self._specs = specs
+        self._replay = replay
+        self._execution_id = execution_id
+        self._chunk_letters = chunk_letters
+        self._in_doubt: _Chunk | None = None
+        """A chunk whose COMMIT was sent, and not answered."""
+
+    async def replay_all(self) -> None:
+        """Replay the letters, and wait for those that others hold."""
+        plan, deadline = self._replay.plan, monotonic() + _BUSY_SECONDS
+        while True:
+            await self._replay_free()
+            if self._left == 0:
+                return
+            busy = await self._session.run(lambda opened: count_left(opened.connection, plan))
+            self._replay.busy = min(busy, self._left)
+            if not busy or monotonic() > deadline:
+                return
+            await asyncio.sleep(_BUSY_PAUSE_SECONDS)
+
+    @property
+    def _left(self) -> int:
+        return self._replay.plan.letters - self._replay.total.total()
+
+    async def _replay_free(self) -> None:
+        """Replay the letters that nobody holds, chunk by chunk."""
+        after_id, told = 0, monotonic()
+        while self._left:
+            chunk = await self._session.run(partial(self._try, after_id=after_id))
+            if chunk is None:
+                return
+            self._replay.add(chunk)
+            after_id = chunk.last_id
+            if monotonic() - told >= _PROGRESS_SECONDS:
+                told = monotonic()
+                total = self._replay.total
+                log.info(
+                    "replaying dead letters",
+                    letters=total.total(),
+                    of=self._replay.plan.letters,
+                    failed=total[Outcome.FAILED],
+                )
+
+    async def _try(self, session: StreamSession, after_id: int) -> _Chunk | None:
+        """Replay the next chunk once, whatever happened to the answer of an earlier try."""
+        await session.prepare(self._specs.values())
+        doubtful = self._in_doubt
+        is_done = doubtful is not None and await _is_committed(session.connection, doubtful)
+        self._in_doubt = None
+        if is_done:
+            return doubtful
+        async with session.connection.transaction():
+            chunk = await self._replay_chunk(session, after_id)
+            self._in_doubt = chunk
+        self._in_doubt = None
+        return chunk
+
+    async def _replay_chunk(self, session: StreamSession, after_id: int) -> _Chunk | None:
+        connection = session.connection
+        limit = min(self._chunk_letters, self._left)
+        locked = await lock_letters(connection, self._replay.plan, after_id=after_id, limit=limit)
+        if not locked:
+            return None
+        ids = list(take_while_small(locked, _CHUNK_BYTES))
+        chunk = _Chunk(last_id=ids[-1], letters=len(ids))
+        parts = [
+            (reader, letters, await self._make_rows(letters))
+            for reader, letters in _by_reader(await _read_letters(connection, ids))
+        ]
+        # All locks at once, in their order: a second part would take them out of it.
+        await session.lock(*(rows for _, _, rows in parts), is_replay=True)
+        for reader, letters, rows in parts:
+            batch = Batch(rows.messages, _spans(letters))
+            failed, outcomes, report = await self._load(session, reader, batch, rows)
+            chunk.batch_ids.append(report.batch_id)
+            await _mark(connection, letters, outcomes, failed)
+            for position, letter in enumerate(letters):
+                kind = letter["source"], letter["reason"]
+                chunk.outcomes.setdefault(kind, Counter())[outcomes[position]] += 1
+            chunk.new_reasons.update(each.reason for each in failed)
+        return chunk
+
+    async def _make_rows(self, letters: Sequence[asyncpg.Record]) -> MessageRows:
+        return await asyncio.to_thread(make_rows, _rebuild(letters), self._specs)
+
+    async def _load(
+        self, session: StreamSession, reader: Reader, batch: Batch, rows: MessageRows
+    ) -> tuple[list[DeadLetter], dict[int, Outcome], BatchReport]:
+        """Load one group's letters of one topic, with a ledger of their own."""
+        started = monotonic()
+        batch_id = await session.next_batch_id()
+        # Another group, or a replay of the topic, may have staged the message meanwhile.
+        ledgers, refused = await session.load(rows, batch_id, only_missing=True)
+        ledgers = count_rejects(ledgers, rows)
+        for table, ledger in ledgers.items():
+            ledger.refuse_imbalance(f"dead letters of {reader.topic} ({table})")
+        failed = [*rows.dead, *refused]
+        outcomes = await tell_outcomes(session.connection, rows, range(len(rows.messages)))
+        outcomes |= {each.position: Outcome.FAILED for each in failed}
+        report = BatchReport(
+            batch_id=batch_id,
+            messages=len(rows.messages),
+            loaded=sum(each.loaded for each in ledgers.values()),
+            dead=len(failed),
+            skipped=sum(each.duplicates + each.superseded for each in ledgers.values()),
+            flush_seconds=monotonic() - started,
+            ledgers=ledgers,
+        )
+        await note_batch(
+            session.connection, batch, report, reader, self._execution_id, is_replay=True
+        )
+        return failed, outcomes, report
+
+
+async def _is_committed(connection: Connection, chunk: _Chunk) -> bool:
+    found: bool = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM metadata.stream_batches WHERE id = ANY($1))", chunk.batch_ids
+    )
+    return found
+
+
+async def _read_letters(connection: Connection, ids: Iterable[int]) -> list[asyncpg.Record]:
+    rows: list[asyncpg.Record] = await connection.fetch(
+        """
+        SELECT id, consumer_group, topic, generation, partition, message_offset, source, reason,
+            message_key, message_value, message_time
+        FROM metadata.dead_letters WHERE id = ANY($1)
+        ORDER BY consumer_group, topic, generation, partition, message_offset
+        """,
+        list(ids),
+    )
+    return rows
+
+
+def _by_reader(
+    letters: Iterable[asyncpg.Record],
+) -> Iterator[tuple[Reader, Sequence[asyncpg.Record]]]:
+    """Yield each group's letters of each topic.
+
+    A topic that was made anew holds other messages at the same places: each has its own part.
+    """
+    for (group, topic, _), part in groupby(
+        letters, key=lambda each: (each["consumer_group"], each["topic"], each["generation"])
+    ):
+        yield Reader(group, topic), tuple(part)
+
+
+def _rebuild(letters: Sequence[asyncpg.Record]) -> Messages:
+    """Return the messages as they were read from Kafka."""
+    return Messages(
+        topic=letters[0]["topic"],
+        partitions=np.array([each["partition"] for each in letters], dtype=np.int32),
+        offsets=np.array([each["message_offset"] for each in letters], dtype=np.int64),
+        timestamps_ms=np.array([_milliseconds(each) for each in letters], dtype=np.int64),
+        keys=[each["message_key"] for each in letters],
+        values=[each["message_value"] for each in letters],
+    )
+
+
+def _milliseconds(letter: asyncpg.Record) -> int:
+    time = letter["message_time"]
+    return -1 if time is None else round(time.timestamp() * 1000)
+
+
+def _spans(letters: Sequence[asyncpg.Record]) -> tuple[Span, ...]:
+    """Return from where to where the letters lie; between them are messages of no concern."""
+    spans = []
+    for partition, group in groupby(letters, key=lambda each: each["partition"]):
+        part = list(group)
+        last = part[-1]
+        spans.append(
+            Span(
+                partition=partition,
+                epoch=0,
+                generation=last["generation"],
+                first=part[0]["message_offset"],
+                next=last["message_offset"] + 1,
+                last_timestamp_ms=_milliseconds(last),
+            )
+        )
+    return tuple(spans)
+
+
+async def _mark(
+    connection: Connection,
+    letters: Sequence[asyncpg.Record],
+    outcomes: Mapping[int, Outcome],
+    failed: Iterable[DeadLetter],
+) -> None:
+    """Write down what became of each letter.
+
+    What failed is relayed anew, with the reason that holds now.
+    """
+    reasons = {each.position: each for each in failed}
+    found = [reasons.get(position) for position in range(len(letters))]
+    await connection.execute(
+        """
+        UPDATE metadata.dead_letters AS d
+        SET attempts = d.attempts + 1, replayed_at = clock_timestamp(), outcome = g.outcome,
+            source = coalesce(g.source, d.source),
+            reason = coalesce(g.reason, d.reason), detail = coalesce(g.detail, d.detail),
+            contract_version =
+                CASE WHEN g.has_failed THEN g.contract_version ELSE d.contract_version END,
+            earlier_reasons = CASE
+                WHEN g.has_failed THEN d.earlier_reasons || jsonb_build_object(
+                    'reason', d.reason, 'contract_version', d.contract_version,
+                    'found_at', coalesce(d.replayed_at, d.buried_at)
+                )
+                ELSE d.earlier_reasons
+            END,
+            relayed_at = CASE WHEN NOT g.has_failed THEN d.relayed_at END,
+            relay_attempts = CASE WHEN g.has_failed THEN 0 ELSE d.relay_attempts END
+        FROM unnest(
+            $1::bigint[], $2::text[], $3::boolean[], $4::text[], $5::text[], $6::text[], $7::text[]
+        ) AS g (id, outcome, has_failed, source, reason, detail, contract_version)
+        WHERE d.id = g.id
+        """,
+        [each["id"] for each in letters],
+        [outcomes[position] for position in range(len(letters))],
+        [each is not None for each in found],
+        [storable(each.source) if each else None for each in found],
+        [storable(each.reason) if each else None for each in found],
+        [storable(each.detail) if each else None for each in found],
+        [each.contract_version if each else None for each in found],
+    )

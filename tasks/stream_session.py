@@ -1,0 +1,224 @@
+"""A connection that loads micro-batches: its settings, its landing tables, one batch at a time."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from io import BytesIO
+
+import asyncpg
+import polars as pl
+
+from infra.postgres.connection import Connection, Pool
+from infra.postgres.copy import CopyEncoder, affected
+from infra.postgres.layout import LANDED_COLUMNS, LINEAGE_COLUMNS, STAGING
+from infra.postgres.merge_sql import CHANGED, CONFIRMED, NEW, SUPERSEDED, UNCHANGED
+from infra.postgres.session_sql import LOSES, SessionSql, session_sql
+from schemas.dataset import Role, Spec
+from tasks.clean import EXTRA
+from tasks.ledger import Ledger
+from tasks.merge import add_dates, infer_members, lock_dataset, locking_place, merge_rows
+from tasks.message_rows import DatasetRows, MessageRows
+from tasks.messages import DeadLetter
+
+_SETTINGS = """
+    SET jit = off;
+    -- A plan made for a batch of ten rows is not kept for one of twenty thousand.
+    SET plan_cache_mode = force_custom_plan;
+    SET work_mem = '64MB';
+    -- A batch looks up thousands of keys: by the index, not by reading a table that has grown.
+    SET random_page_cost = 1.1;
+    -- Whoever is frozen in mid-transaction holds up the partitions' next owner no longer than this.
+    SET idle_in_transaction_session_timeout = '10s';
+"""
+_STATEMENT_SECONDS = 30
+"""The same for a process that is frozen while PostgreSQL waits for the rest of a COPY."""
+
+_POISON = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
+"""What PostgreSQL says of a value that it will not take, however often it is asked."""
+
+_BATCH_IDS = 100
+
+
+class StreamSession:
+    """One connection on which micro-batches are loaded, each in a transaction of its own."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Use the connection until it breaks."""
+        self.connection = connection
+        self._prepared: set[str] = set()
+        self._batch_ids: list[int] = []
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, pool: Pool) -> AsyncIterator["StreamSession"]:
+        """Yield a session on a connection of the pool."""
+        async with pool.acquire() as connection:
+            await connection.execute(_SETTINGS)
+            yield cls(connection)
+
+    async def next_batch_id(self) -> int:
+        """Return a number that no other batch has."""
+        if not self._batch_ids:
+            rows = await self.connection.fetch(
+                "SELECT nextval('metadata.source_files_id_seq') AS id FROM generate_series(1, $1)",
+                _BATCH_IDS,
+            )
+            self._batch_ids = [row["id"] for row in reversed(rows)]
+        return self._batch_ids.pop()
+
+    async def prepare(self, specs: Iterable[Spec]) -> None:
+        """Leave landing tables for these datasets; to be called outside of a transaction."""
+        for spec in specs:
+            if spec.table not in self._prepared:
+                for statement in session_sql(spec).create_tables():
+                    await self.connection.execute(statement)
+                self._prepared.add(spec.table)
+
+    async def lock(self, *loads: MessageRows, is_replay: bool = False) -> None:
+        """Hold the locks of the datasets until the transaction ends, then bound its statements.
+
+        is_replay: those of datasets that are not merged too: of two replays that stage what is
+        missing, one must see what the other staged.
+        """
+        specs = {each.spec.table: each.spec for rows in loads for each in rows.datasets}
+        for spec in sorted(specs.values(), key=locking_place):
+            if is_replay or spec.role is not Role.STAGING:
+                await lock_dataset(self.connection, spec.table)
+        await self.connection.execute(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")
+
+    async def load(
+        self, rows: MessageRows, batch_id: int, *, only_missing: bool = False
+    ) -> tuple[dict[str, Ledger], list[DeadLetter]]:
+        """Leave the rows in staging and the warehouse; returns each dataset's ledger.
+
+        A row that PostgreSQL refuses becomes a dead letter, the others are loaded. The caller
+        holds the transaction and the locks. only_missing: messages that may have been read before
+        are staged once.
+        """
+        ledgers: dict[str, Ledger] = {}
+        refused: list[DeadLetter] = []
+        for each in sorted(rows.datasets, key=lambda each: locking_place(each.spec)):
+            ledger, dead = await self._load(each, batch_id, only_missing=only_missing)
+            tally = rows.tallies.get(each.spec.table)
+            ledgers[each.spec.table] = ledger + Ledger(
+                read=each.rows.height,
+                quarantined=len(dead),
+                filled=tally.filled.total() if tally else 0,
+            )
+            refused += dead
+        return ledgers, refused
+
+    async def _load(
+        self, dataset: DatasetRows, batch_id: int, *, only_missing: bool
+    ) -> tuple[Ledger, list[DeadLetter]]:
+        try:
+            async with self.connection.transaction():
+                return await self._land(dataset, batch_id, only_missing=only_missing), []
+        except _POISON as error:
+            height = dataset.rows.height
+            if height <= 1:
+                return Ledger(), [_refused(dataset, error)]
+            ledger, dead = Ledger(), []
+            for start, length in ((0, height // 2), (height // 2, height - height // 2)):
+                part, others = await self._load(
+                    dataset.take(start, length), batch_id, only_missing=only_missing
+                )
+                ledger += part
+                dead += others
+            return ledger, dead
+
+    async def _land(self, dataset: DatasetRows, batch_id: int, *, only_missing: bool) -> Ledger:
+        spec, sql = dataset.spec, session_sql(dataset.spec)
+        if not dataset.rows.height:
+            return Ledger()
+        if spec.role is Role.STAGING and not only_missing:
+            await self._copy(dataset, batch_id, STAGING, spec.table)
+            return Ledger(inserted=dataset.rows.height)
+        for statement in sql.empty():
+            await self.connection.execute(statement)
+        dataset = dataset.in_key_order()
+        loses, duplicates, superseded = dataset.rank()
+        await self._copy(dataset, batch_id, "pg_temp", sql.landing_name, loses)
+        staged = affected(await self.connection.execute(sql.stage(only_missing=only_missing)))
+        if spec.role is Role.STAGING:
+            return Ledger(inserted=staged, unchanged=dataset.rows.height - staged)
+        inferred = await infer_members(self.connection, sql, dataset.named)
+        await add_dates(self.connection, sql, dataset.dates_outside)
+        is_late = await self._is_late(dataset)
+        if spec.role is Role.FACT and not is_late:
+            winners = dataset.rows.height - duplicates - superseded
+            merged = await self._upsert(sql, batch_id, winners)
+        else:
+            merged = await merge_rows(
+                self.connection,
+                sql,
+                rows=dataset.rows.height,
+                has_repeated=bool(duplicates or superseded),
+                comes_late=is_late,
+            )
+        return merged + Ledger(duplicates=duplicates, superseded=superseded, inferred=inferred)
+
+    async def _upsert(self, sql: SessionSql, batch_id: int, winners: int) -> Ledger:
+        [seen] = await self.connection.fetch(sql.upsert(), batch_id)
+        inserted, updated, unchanged = seen[NEW], seen[CHANGED], seen[CONFIRMED]
+        superseded = 0
+        if inserted + updated + unchanged != winners:
+            [rest] = await self.connection.fetch(sql.classify_rest(), batch_id)
+            unchanged, superseded = rest[UNCHANGED], rest[SUPERSEDED]
+        return Ledger(
+            inserted=inserted, updated=updated, unchanged=unchanged, superseded=superseded
+        )
+
+    async def _copy(
+        self,
+        dataset: DatasetRows,
+        batch_id: int,
+        schema: str,
+        table: str,
+        loses: pl.Series | None = None,
+    ) -> None:
+        names = [*dataset.spec.names, *(name for name, _ in LANDED_COLUMNS + LINEAGE_COLUMNS)]
+        frame = dataset.rows.with_columns(pl.lit(batch_id, dtype=pl.Int64).alias("_batch_id"))
+        if loses is not None:
+            names.append(LOSES)
+            frame = frame.with_columns(loses.alias(LOSES))
+        frame = frame.select(names)
+        encoder = CopyEncoder(frame.schema, json_columns=(EXTRA,))
+        data = encoder.encode(frame) + encoder.finish()
+        await self.connection.copy_to_table(
+            table, schema_name=schema, columns=names, source=BytesIO(data), format="binary"
+        )
+
+    async def _is_late(self, dataset: DatasetRows) -> bool:
+        """Tell whether a file with a newer version was loaded before.
+
+        Such a file leaves the version of a row that it only confirms as it was; messages do not.
+        """
+        found: bool = await self.connection.fetchval(
+            """
+            SELECT EXISTS (
+                SELECT FROM metadata.source_files
+                WHERE dataset = $1 AND status = 'LOADED' AND staged_in IS NOT NULL
+                    AND modified_at > $2
+            )
+            """,
+            dataset.spec.table,
+            dataset.oldest_version,
+        )
+        return found
+
+
+def _refused(dataset: DatasetRows, error: BaseException) -> DeadLetter:
+    spec = dataset.spec
+    # PostgreSQL's first line may quote the value.
+    said = type(error).__name__ if any(each.pii for each in spec.columns) else str(error)
+    return DeadLetter(
+        int(dataset.positions[0]),
+        spec.table,
+        "refused_by_database",
+        f"PostgreSQL does not take the row: {said.splitlines()[0]}",
+        spec.contract_version,
+    )

@@ -1,0 +1,356 @@
+"""Takes micro-batches from a topic, from where PostgreSQL says that its group has got to.
+
+Kafka says which partitions are ours, PostgreSQL where to read them from. A partition that is
+newly assigned is paused until it is claimed: nothing is read from anywhere else. One coroutine
+claims, seeks and fetches, so that no fetch straddles a claim.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import (
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
+
+from infra.kafka.client import UNREACHABLE, connection_options
+from infra.postgres.connection import TRANSIENT, Pool
+from infra.settings import Settings
+from schemas.errors import TerminalError, TransientError
+from tasks.messages import Batch, Gathering
+from tasks.offsets import Claim, Reader, claim_partition, find_known
+
+log = structlog.get_logger("sluiceway.stream")
+
+MAX_BATCH_BYTES = 32 << 20
+"""A batch of large messages is full long before it has its number of them."""
+_IDLE_SECONDS = 0.2
+_RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+_REVOKE_SECONDS = 5.0
+"""How long a rebalance waits for the batch that is being committed; then its epoch decides."""
+_NAG_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class _Owned:
+    """A partition that was claimed."""
+
+    claim: Claim
+    next_offset: int
+    """The first message that is wanted."""
+    proof: int | None
+    """The timestamp of the message before it; None once it was seen, or where there is none."""
+
+
+@dataclass(slots=True)
+class Assignment(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is untyped
+    """Which partitions Kafka has given us, and which of them are claimed."""
+
+    consumer: AIOKafkaConsumer
+    wait_for_flush: Callable[[], Any]
+    owned: dict[int, _Owned] = field(default_factory=dict)
+    unclaimed: dict[int, float] = field(default_factory=dict)
+    """Partition to the time (monotonic) from which it may be claimed."""
+    serial: int = 0
+    """Counts assignments: what was gathered under an older one is dropped."""
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Forget every partition, and let the batch that is being committed get there."""
+        self.serial += 1
+        self.owned.clear()
+        self.unclaimed.clear()
+        if list(revoked):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.wait_for_flush(), _REVOKE_SECONDS)
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Leave the partitions paused until they are claimed."""
+        self.serial += 1
+        self.owned.clear()
+        for each in assigned:
+            self.consumer.pause(each)
+            self.unclaimed[each.partition] = 0.0
+
+    def lose(self, partitions: Iterable[int], *, for_seconds: float) -> None:
+        """Give up partitions that another consumer has claimed.
+
+        Kafka will tell us so too. If it does not, they are ours after all, and claimed anew.
+        """
+        for each in partitions:
+            if self.owned.pop(each, None) is not None:
+                self.unclaimed[each] = monotonic() + for_seconds
+
+    def holds(self, batch: Batch) -> bool:
+        """Tell whether the batch's partitions are still ours, as far as we know."""
+        return all(
+            (owned := self.owned.get(each.partition)) is not None
+            and owned.claim.epoch == each.epoch
+            for each in batch.spans
+        )
+
+
+class StreamSource:
+    """A member of a consumer group that reads from the offsets in PostgreSQL."""
+
+    def __init__(
+        self, pool: Pool, settings: Settings, reader: Reader, wait_for_flush: Callable[[], Any]
+    ) -> None:
+        """Join nothing yet; `start` does. wait_for_flush: awaited before partitions are left."""
+        self._pool = pool
+        self._settings = settings
+        self.reader = reader
+        self.consumer = AIOKafkaConsumer(
+            **connection_options(settings),
+            group_id=reader.group,
+            enable_auto_commit=False,
+            # Where to begin is for PostgreSQL to say; a position that is out of range is an error.
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            session_timeout_ms=int(settings.kafka_session_timeout_seconds * 1000),
+            heartbeat_interval_ms=int(settings.kafka_session_timeout_seconds * 1000 / 4),
+            rebalance_timeout_ms=20_000,
+            max_poll_interval_ms=600_000,
+            fetch_max_wait_ms=250,
+            max_partition_fetch_bytes=4 << 20,
+        )
+        self.session_seconds = settings.kafka_session_timeout_seconds
+        self.assignment = Assignment(self.consumer, wait_for_flush)
+        self.notes: list[str] = []
+        """What a person has to know of this run."""
+        self._failures = 0
+        self._nagged = -_NAG_SECONDS
+        self.gathering: Gathering | None = None
+        """What is being fetched."""
+
+    async def start(self) -> None:
+        """Join the group; waits for a Kafka that cannot be reached yet."""
+        for attempt in range(1_000_000):
+            try:
+                await self.consumer.start()
+            except UNREACHABLE as error:
+                self._nag("Kafka cannot be reached", error)
+                await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
+            else:
+                self.consumer.subscribe([self.reader.topic], listener=self.assignment)
+                return
+
+    async def stop(self) -> None:
+        """Leave the group."""
+        await self.consumer.stop()
+
+    async def next_batch(self) -> Batch:
+        """Return the next micro-batch: full, or as old as a batch may get."""
+        while True:
+            gathering = await self._gather()
+            if gathering is not None:
+                return gathering.close()
+
+    async def _gather(self) -> Gathering | None:
+        """Return messages of one assignment; None where it changed meanwhile."""
+        await self._claim_due()
+        serial = self.assignment.serial
+        self.gathering = gathering = Gathering(self.reader.topic)
+        deadline: float | None = None
+        while True:
+            wait_seconds = _IDLE_SECONDS if deadline is None else deadline - monotonic()
+            full = (
+                gathering.count >= self._settings.stream_batch_messages
+                or gathering.size_bytes >= MAX_BATCH_BYTES
+                or wait_seconds <= 0
+            )
+            if full and gathering.count:
+                return gathering
+            if self.assignment.unclaimed and gathering.count == 0:
+                await self._claim_due()
+            found = await self._fetch(
+                wait_seconds, self._settings.stream_batch_messages - gathering.count
+            )
+            if self.assignment.serial != serial:
+                return None
+            for partition, records in found:
+                owned = self.assignment.owned[partition]
+                gathering.add(records, epoch=owned.claim.epoch, generation=owned.claim.generation)
+                owned.next_offset = records[-1].offset + 1
+            if gathering.count and deadline is None:
+                deadline = monotonic() + self._settings.stream_batch_seconds
+            if not found and self._settings.kafka_idle_pause_seconds:
+                await self._rest(self._settings.kafka_idle_pause_seconds)
+
+    async def _fetch(
+        self, wait_seconds: float, max_records: int
+    ) -> list[tuple[int, Sequence[ConsumerRecord]]]:
+        """Return new messages of partitions that are ours."""
+        try:
+            fetched = await self.consumer.getmany(
+                timeout_ms=max(1, int(wait_seconds * 1000)), max_records=max_records
+            )
+        except OffsetOutOfRangeError as error:
+            # Retention or a new topic: the claim looks at what is there.
+            for each in error.args[0]:
+                self.assignment.lose([each.partition], for_seconds=0.0)
+            return []
+        except NoOffsetForPartitionError:
+            return []  # of a partition that is not claimed yet
+        except UNREACHABLE as error:
+            self._nag("Kafka cannot be reached", error)
+            await asyncio.sleep(_IDLE_SECONDS)
+            return []
+        if not fetched and not self.consumer.assignment():
+            self._nag_about_topic()
+        wanted = []
+        for place, records in fetched.items():
+            owned = self.assignment.owned.get(place.partition)
+            if owned is not None and (new := self._take_new(owned, records)):
+                wanted.append((place.partition, new))
+        return wanted
+
+    def _take_new(
+        self, owned: _Owned, records: Sequence[ConsumerRecord]
+    ) -> Sequence[ConsumerRecord]:
+        """Return the records that are wanted, after a look at the one before them."""
+        if owned.proof is None and records[0].offset >= owned.next_offset:
+            return records
+        for each in records:
+            if each.offset == owned.next_offset - 1 and owned.proof not in {None, each.timestamp}:
+                raise TerminalError(
+                    f"{self._where(owned.claim.partition)} holds another message at offset "
+                    f"{each.offset} than the one that was loaded from there: the topic was made "
+                    f"anew. {self._remedy()}"
+                )
+        owned.proof = None
+        return [each for each in records if each.offset >= owned.next_offset]
+
+    async def _claim_due(self) -> None:
+        """Claim the partitions that are assigned and not yet ours; failures are tried again."""
+        due = [
+            partition for partition, at in self.assignment.unclaimed.items() if at <= monotonic()
+        ]
+        if not due:
+            return
+        serial = self.assignment.serial
+        try:
+            async with asyncio.timeout(30):
+                await self._claim(due, serial)
+        except (TransientError, *TRANSIENT, *UNREACHABLE, KafkaError) as error:
+            self._nag(f"partitions of {self.reader.topic} cannot be claimed yet", error)
+            wait = _RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS) - 1)]
+            self._failures += 1
+            await asyncio.sleep(wait)
+        else:
+            self._failures = 0
+
+    async def _claim(self, partitions: list[int], serial: int) -> None:
+        places = [TopicPartition(self.reader.topic, each) for each in partitions]
+        begins = await self.consumer.beginning_offsets(places)
+        ends = await self.consumer.end_offsets(places)
+        async with self._pool.acquire() as connection:
+            known = await find_known(connection, self.reader)
+            for place in places:
+                if self.assignment.serial != serial:
+                    return
+                # A partition that was added to a topic the group reads holds nothing but news.
+                from_latest = self._settings.kafka_start_from == "latest" and not known
+                start = ends[place] if from_latest else begins[place]
+                claim = await claim_partition(connection, self.reader, place.partition, start)
+                if self.assignment.serial != serial:
+                    return
+                self._begin(place, claim, begins[place], ends[place])
+
+    def _begin(self, place: TopicPartition, claim: Claim, begin: int, end: int) -> None:
+        """Read on from the claim's offset."""
+        if claim.next_offset > end:
+            raise TerminalError(
+                f"{self._where(place.partition)} ends at offset {end}, and {claim.next_offset} "
+                f"messages of it were loaded: the broker lost some, or the topic was made anew. "
+                f"{self._remedy()}"
+            )
+        next_offset, proof = claim.next_offset, claim.last_timestamp_ms
+        if next_offset < begin:
+            log.error(
+                "messages were deleted from Kafka before they were loaded",
+                topic=place.topic,
+                partition=place.partition,
+                first_offset=next_offset,
+                last_offset=begin - 1,
+            )
+            self.notes.append(
+                f"{self._where(place.partition)}: messages {next_offset} to {begin - 1} were "
+                "deleted from Kafka before they were loaded."
+            )
+            next_offset = begin
+        if next_offset == begin:
+            proof = None  # the message before it is gone
+        # The last message that was loaded is read once more: it shows that the log is the same.
+        try:
+            self.consumer.seek(place, next_offset if proof is None else next_offset - 1)
+        except IllegalStateError:
+            return  # it was taken from us meanwhile
+        self.assignment.owned[place.partition] = _Owned(claim, next_offset, proof)
+        self.assignment.unclaimed.pop(place.partition, None)
+        self.consumer.resume(place)
+
+    async def hold(self, is_wanted: Callable[[], bool], wait: Callable[[float], Any]) -> None:
+        """Fetch nothing until a batch is wanted again, and stay a member of the group.
+
+        wait: returns after so many seconds at most.
+        """
+        await wait(1.0)
+        if is_wanted():
+            return
+        held = [
+            each for each in self.consumer.assignment() if each.partition in self.assignment.owned
+        ]
+        self.consumer.pause(*held)
+        log.warning("paused: batches cannot be loaded as fast as they come", partitions=len(held))
+        while not is_wanted():
+            # Kafka takes a member that asks for nothing for dead.
+            await self.consumer.getmany(timeout_ms=0)
+            await wait(1.0)
+        assigned = self.consumer.assignment()
+        self.consumer.resume(
+            *(each for each in assigned if each.partition in self.assignment.owned)
+        )
+
+    async def _rest(self, seconds: float) -> None:
+        """Ask for nothing for a moment: a broker without long polling answers in no time."""
+        resting = [
+            each for each in self.consumer.assignment() if each.partition in self.assignment.owned
+        ]
+        self.consumer.pause(*resting)
+        await asyncio.sleep(seconds)
+        assigned = self.consumer.assignment()
+        self.consumer.resume(
+            *(each for each in assigned if each.partition in self.assignment.owned)
+        )
+
+    def _where(self, partition: int) -> str:
+        return f"Partition {partition} of the topic {self.reader.topic}"
+
+    def _remedy(self) -> str:
+        return (
+            f"Say where the group {self.reader.group} shall begin again: `python -m "
+            "flows.stream_processing_pipeline --begin-again earliest` (or latest)."
+        )
+
+    def _nag(self, what: str, error: BaseException) -> None:
+        """Say it, but not every time."""
+        if monotonic() - self._nagged >= _NAG_SECONDS:
+            self._nagged = monotonic()
+            log.warning(what, topic=self.reader.topic, reason=str(error) or type(error).__name__)
+
+    def _nag_about_topic(self) -> None:
+        if monotonic() - self._nagged >= _NAG_SECONDS:
+            self._nagged = monotonic()
+            log.warning(
+                "no partition is assigned: the topic does not exist, or there are more consumers "
+                "than partitions",
+                topic=self.reader.topic,
+            )

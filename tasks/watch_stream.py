@@ -1,0 +1,161 @@
+"""What runs beside a consumer: lag, a line in the log, counts of the run, dead letters relayed.
+
+None of it may hold up the consumer or end it: what PostgreSQL or Kafka refuse it is tried again
+at the next turn.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from time import monotonic
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from infra.kafka.client import UNREACHABLE
+from infra.postgres.connection import TRANSIENT, Pool
+from infra.settings import Settings
+from schemas.errors import TransientError
+from tasks.clean import Tally, summarise
+from tasks.consume import Consumer
+from tasks.load_batch import BatchReport
+from tasks.message_rows import MessageRows
+from tasks.record import Execution, hold_execution
+from tasks.stream_lag import Lag, LagProbe, prune_lag, write_lag
+
+log = structlog.get_logger("sluiceway.stream")
+
+LAG_SECONDS = 5.0
+REPORT_SECONDS = 30.0
+_PRUNE_TURNS = 720
+_PASSING = (TransientError, *TRANSIENT, *UNREACHABLE, KafkaError)
+
+
+@dataclass(slots=True)
+class Quality:
+    """What the contracts let through and did not, since it was last written down."""
+
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    batch_id: int = 0
+
+    def add(self, report: BatchReport, rows: MessageRows) -> None:
+        """Take note of a committed batch."""
+        self.batch_id = report.batch_id
+        for table, tally in rows.tallies.items():
+            self.tallies.setdefault(table, Tally()).add(tally)
+
+
+class StreamWatch:
+    """The watchers of one consumer."""
+
+    def __init__(self, pool: Pool, settings: Settings, execution: Execution) -> None:
+        """Watch nothing yet."""
+        self.quality = Quality()
+        self._pool = pool
+        self._settings = settings
+        self._execution = execution
+        self._lags: list[Lag] = []
+        self._said = Counter[str]()
+
+    def note(self, report: BatchReport, rows: MessageRows) -> None:
+        """Take note of a committed batch."""
+        self.quality.add(report, rows)
+
+    async def run(self, consumer: Consumer) -> None:
+        """Watch until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._measure_lag(consumer))
+            group.create_task(self._report(consumer))
+
+    async def write_end(self, consumer: Consumer) -> None:
+        """Write down what was counted since the last turn."""
+        self._execution.records_processed = consumer.progress.messages
+        self._execution.warnings += consumer.source.notes
+        await self._try(self._write_counts, "the last counts could not be written")
+
+    async def _measure_lag(self, consumer: Consumer) -> None:
+        while True:
+            await self._try(lambda: self._measure_for_long(consumer), "the lag cannot be measured")
+            await asyncio.sleep(LAG_SECONDS)
+
+    async def _measure_for_long(self, consumer: Consumer) -> None:
+        turn = 0
+        async with LagProbe(self._settings, consumer.reader) as probe:
+            while True:
+                owned = consumer.source.assignment.owned
+                offsets = {
+                    partition: max(
+                        consumer.progress.next_offsets.get(partition, 0), each.claim.next_offset
+                    )
+                    for partition, each in list(owned.items())
+                }
+                self._lags = await probe.measure(offsets)
+                async with self._pool.acquire() as connection:
+                    await write_lag(connection, consumer.reader, self._lags)
+                    if turn % _PRUNE_TURNS == 0:
+                        await prune_lag(connection, consumer.reader)
+                turn += 1
+                await asyncio.sleep(LAG_SECONDS)
+
+    async def _report(self, consumer: Consumer) -> None:
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            self._say(consumer)
+            self._execution.records_processed = consumer.progress.messages
+            await self._try(self._write_counts, "the counts cannot be written")
+
+    def _say(self, consumer: Consumer) -> None:
+        """Write one line about what was done since the last one."""
+        progress = consumer.progress
+        now = Counter[str](
+            messages=progress.messages,
+            loaded=progress.loaded,
+            dead=progress.dead,
+            skipped=progress.skipped,
+            batches=progress.batches,
+            fenced=progress.fenced,
+            waits=progress.waits,
+        )
+        done = {name: now[name] - self._said[name] for name in now}
+        self._said = now
+        last = progress.last_commit
+        log.info(
+            "stream",
+            **{name: count for name, count in done.items() if count or name == "messages"},
+            per_second=round(done["messages"] / REPORT_SECONDS),
+            partitions=len(consumer.source.assignment.owned),
+            lag_messages=sum(each.messages for each in self._lags),
+            lag_seconds=round(max((each.seconds for each in self._lags), default=0.0), 1),
+            last_commit_seconds_ago=None if last is None else round(monotonic() - last, 1),
+        )
+
+    async def _write_counts(self) -> None:
+        quality, self.quality = self.quality, Quality()
+        try:
+            async with self._pool.acquire() as connection:
+                await hold_execution(connection, self._execution)
+                await connection.executemany(
+                    """
+                    INSERT INTO metadata.quality_results
+                        (execution_id, batch_id, dataset, column_name, rule, checked, failed,
+                         statistics)
+                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                    """,
+                    [
+                        (self._execution.id, quality.batch_id, table, *result)
+                        for table, tally in quality.tallies.items()
+                        for result in summarise(tally)
+                    ],
+                )
+        except BaseException:
+            for table, tally in self.quality.tallies.items():
+                quality.tallies.setdefault(table, Tally()).add(tally)
+            self.quality = quality
+            raise
+
+    async def _try(self, act: Callable[[], Awaitable[None]], failure: str) -> None:
+        try:
+            await act()
+        except _PASSING as error:
+            log.debug(failure, reason=str(error) or type(error).__name__)
