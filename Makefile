@@ -9,7 +9,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up down test chaos check bench-batch bench-peers lock kafka system-packages clean
+.PHONY: help demo up down test chaos check bench-batch bench-peers bench-stream soak lock kafka system-packages clean
 
 # Recipes begin with `exec`, so that a signal for make's child reaches Python and no shell between.
 
@@ -44,6 +44,12 @@ bench-batch: $(STAMP) ## Measure the load of ROWS=5000000 rows against psql's \c
 
 bench-peers: $(STAMP) ## Load one file by this, dlt, polars and pandas, side by side
 	@exec $(PY) -m tests.bench.peers
+
+bench-stream: $(STAMP) ## Measure the consumer against its parts and its peers, and its latency (needs `make kafka`)
+	@exec $(PY) -m tests.bench.stream $(ARGS)
+
+soak: $(STAMP) ## Watch a consumer's memory over twenty minutes of 5,000 messages a second (needs `make kafka`)
+	@exec $(PY) -m tests.bench.soak $(ARGS)
 
 lock: $(STAMP) ## Resolve requirements.lock anew from pyproject.toml
 	@exec $(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \

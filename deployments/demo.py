@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -36,7 +36,12 @@ class Ended:
     message: str
 
 
-async def run_deployment(say: Say, check: Callable[[], None], name: str = DEPLOYMENT) -> Ended:
+async def run_deployment(
+    say: Say,
+    check: Callable[[], None],
+    name: str = DEPLOYMENT,
+    parameters: Mapping[str, object] | None = None,
+) -> Ended:
     """Return how a new run of the deployment ended; its states and log lines are said meanwhile.
 
     check: called at every look; what it raises ends the following.
@@ -49,7 +54,9 @@ async def run_deployment(say: Say, check: Callable[[], None], name: str = DEPLOY
             raise TerminalError(
                 f"The Prefect server has no deployment {name}: deploy it with `prefect deploy`."
             ) from None
-        flow_run = await client.create_flow_run_from_deployment(deployment.id)
+        flow_run = await client.create_flow_run_from_deployment(
+            deployment.id, parameters=dict(parameters or {})
+        )
         say(f"{name} is triggered: run {flow_run.name}")
         try:
             return await _follow(client, flow_run.id, say, check)

@@ -22,7 +22,8 @@ from infra.local.binaries import find_binaries
 from infra.local.folder import StateFolder
 from infra.local.orphans import end_orphans
 from infra.local.process import wait_until
-from schemas.errors import TerminalError
+from infra.settings import read_settings
+from schemas.errors import SluicewayError, TerminalError
 
 if TYPE_CHECKING:
     from infra.local.stack import Stack
@@ -91,7 +92,7 @@ class LocalStack:
             is_up = True
             self._explain(stack, environment)
             while True:
-                stack.raise_for_ended()
+                stack.look_after()
                 await asyncio.sleep(WATCH_SECONDS)
         except asyncio.CancelledError:
             return 0 if is_up else self._regret()
@@ -123,7 +124,7 @@ class LocalStack:
         from deployments.demo import run_deployment  # noqa: PLC0415 - it imports Prefect
         from deployments.summary import find_shortfalls, print_report, read_report  # noqa: PLC0415
 
-        ended = await run_deployment(self.say, stack.raise_for_ended if stack else _accept)
+        ended = await run_deployment(self.say, stack.look_after if stack else _accept)
         shortfalls = [] if ended.completed else [f"the run ended as {ended.state}: {ended.message}"]
         try:
             report = await read_report(environment["SLUICEWAY_DATABASE_URL"], ended.flow_run_id)
@@ -132,10 +133,34 @@ class LocalStack:
         else:
             print_report(self._console, report)
             shortfalls += find_shortfalls(report)
+        if not shortfalls:
+            shortfalls = await self._demonstrate_stream(environment, stack)
         self._point_at(environment, ended.flow_run_id, stack)
         for line in shortfalls:
             self.say(f"Fell short: {line}")
         return 1 if shortfalls else 0
+
+    async def _demonstrate_stream(
+        self, environment: dict[str, str], stack: "Stack | None"
+    ) -> list[str]:
+        from deployments.stream_demo import (  # noqa: PLC0415 - it imports Prefect
+            find_stream_shortfalls,
+            print_stream,
+            run_stream,
+        )
+
+        settings = read_settings().model_copy(
+            update={"kafka_bootstrap_servers": environment["SLUICEWAY_KAFKA_BOOTSTRAP_SERVERS"]}
+        )
+        check = stack.look_after if stack else _accept
+        try:
+            report = await run_stream(
+                self.say, check, environment["SLUICEWAY_DATABASE_URL"], settings
+            )
+        except SluicewayError as error:
+            return [str(error)]
+        print_stream(self._console, report)
+        return find_stream_shortfalls(report)
 
     def _point_at(
         self, environment: dict[str, str], flow_run_id: UUID, stack: "Stack | None"

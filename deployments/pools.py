@@ -22,7 +22,15 @@ class Pool:
 
 
 BATCH = Pool("batch", concurrent_runs=20, description="Files and APIs, by schedule or by hand.")
-POOLS = (BATCH,)
+STREAM = Pool(
+    "stream",
+    # A bound for mishaps. How many consumers there are is for the keeper, by their seats: a run
+    # that was killed would hold its place in a pool of just that size, and keep the next one out.
+    concurrent_runs=100,
+    description="Consumers that run for ever; `python -m deployments.keeper` has them started.",
+)
+OPS = Pool("ops", concurrent_runs=10, description="What looks after the platform.")
+POOLS = (BATCH, STREAM, OPS)
 
 
 async def create_pools(client: PrefectClient, pools: tuple[Pool, ...] = POOLS) -> None:

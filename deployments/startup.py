@@ -18,7 +18,8 @@ from infra.postgres.apply import LOADER, READER
 from infra.settings import read_settings
 from schemas.errors import TerminalError
 
-POOL = "batch"
+BATCH = "batch"
+STREAM = "stream"
 ANSWER_DEADLINE_SECONDS = 120.0
 
 Say = Callable[[str], None]
@@ -40,7 +41,7 @@ class Startup:
         for note in stack.postgres.notes:
             self._say(note)
         self._report(f"PostgreSQL {stack.postgres.binaries.major_version} takes connections")
-        server = stack.start_prefect_server()
+        server = stack.keep_prefect_server().child
         publication = stack.start(
             "publication", [sys.executable, "-m", "deployments.publication"], self._prefect
         )
@@ -98,9 +99,9 @@ class Startup:
 
     async def _deploy(self, publication: Child, environment: Mapping[str, str]) -> None:
         stack = self._stack
-        pool = f"{api_url(stack.prefect_port)}/work_pools/{POOL}"
+        pool = f"{api_url(stack.prefect_port)}/work_pools/{BATCH}"
         await wait_for_answer(pool, publication, ANSWER_DEADLINE_SECONDS)
-        stack.start_worker(POOL, environment)
+        self._keep_worker(BATCH, environment)
         if not await asyncio.to_thread(
             wait_until, lambda: not publication.is_running, ANSWER_DEADLINE_SECONDS
         ):
@@ -112,6 +113,12 @@ class Startup:
             raise publication.explain_end()
         stack.dismiss(publication)
         self._report("the flows are deployed")
+        self._keep_worker(STREAM, environment)
+        stack.keep("keeper", [sys.executable, "-m", "deployments.keeper"], environment)
+
+    def _keep_worker(self, pool: str, environment: Mapping[str, str]) -> None:
+        command = [sys.executable, "-m", "deployments.worker", pool, "--name", "local"]
+        self._stack.keep(f"worker-{pool}", command, environment)
 
     def _report(self, what: str) -> None:
         self._say(f"{monotonic() - self._start_time:5.1f} s  {what}")

@@ -124,12 +124,6 @@ async def _read(connection: asyncpg.Connection, execution: asyncpg.Record) -> Re
     reasons: dict[str, Counter[str]] = {}
     for row in await connection.fetch(_REASONS, execution["id"]):
         reasons.setdefault(row["dataset"], Counter())[row["reason"]] = row["rows"]
-    warehouse = {}
-    for row in await connection.fetch(_TABLES):
-        table = qualify(WAREHOUSE, row["table_name"])
-        warehouse[row["table_name"]] = await connection.fetchval(
-            f"SELECT count(*) FROM {table}"  # noqa: S608 - the name is quoted
-        )
     return Report(
         status=execution["status"],
         error_message=execution["error_message"],
@@ -141,8 +135,19 @@ async def _read(connection: asyncpg.Connection, execution: asyncpg.Record) -> Re
             Source(**{**row, "notes": tuple(row["notes"])})
             for row in await connection.fetch(_FILES, execution["id"])
         ),
-        warehouse=warehouse,
+        warehouse=await count_warehouse(connection),
     )
+
+
+async def count_warehouse(connection: asyncpg.Connection) -> dict[str, int]:
+    """Return the rows of each table of the warehouse."""
+    warehouse = {}
+    for row in await connection.fetch(_TABLES):
+        table = qualify(WAREHOUSE, row["table_name"])
+        warehouse[row["table_name"]] = await connection.fetchval(
+            f"SELECT count(*) FROM {table}"  # noqa: S608 - the name is quoted
+        )
+    return warehouse
 
 
 def find_shortfalls(report: Report) -> list[str]:

@@ -156,6 +156,7 @@ def _find_file(path: Path) -> Found:
 def refuse_failures(reports: Sequence[Produced]) -> None:
     """Raise TerminalError naming every source that Kafka does not have whole and never will."""
     sentences = []
+    whole = 0
     for report in reports:
         if report.outcome is Outcome.REFUSED:
             sentences.append(report.message)
@@ -164,10 +165,12 @@ def refuse_failures(reports: Sequence[Produced]) -> None:
                 f"{report.hopeless:,} of {report.read:,} messages of {report.path} are too large "
                 "for Kafka and kept in metadata.unsent_messages."
             )
+        elif report.outcome is not Outcome.UNREACHABLE:
+            whole += 1
     if sentences:
         raise TerminalError(
             f"{len(sentences)} of {len(reports)} sources could not be produced whole: "
-            f"{' '.join(sentences)} The other {len(reports) - len(sentences)} are in Kafka."
+            f"{' '.join(sentences)} The other {whole} are in Kafka."
         )
 
 

@@ -12,22 +12,30 @@ import asyncio
 import datetime as dt
 import signal
 import sys
+from contextlib import nullcontext
 from uuid import UUID
 
 import anyio
 from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.exceptions import CancelledRun
 from prefect.runtime import flow_run
+from prefect.states import Cancelled
 
 from infra.kafka.client import require_kafka
 from infra.logs import configure_logging
+from infra.postgres.connection import Pool
 from infra.settings import Settings, read_settings
 from schemas.datasets import DATASETS
 from schemas.errors import SluicewayError
 from tasks.begin_again import begin_topic_again
 from tasks.consume import Consumer, Progress
-from tasks.database import open_pool, require_database, wait_for_database
+from tasks.database import find_database_url, open_pool, require_database, wait_for_database
+from tasks.leaving import leave_when
+from tasks.own_flow_run import UnwantedError, wait_until_unwanted
 from tasks.prefect_api import require_prefect
 from tasks.record import record_execution
+from tasks.seats import SeatTakenError, hold_seat
 from tasks.watch_stream import StreamWatch
 
 PIPELINE = "stream_processing_pipeline"
@@ -38,41 +46,61 @@ def _name_run() -> str:
 
 
 @flow(name=PIPELINE, flow_run_name=_name_run, persist_result=False)
-async def stream_processing_pipeline(*, until_caught_up: bool = False) -> Progress:
+async def stream_processing_pipeline(
+    *, consumer: int = 0, until_caught_up: bool = False
+) -> Progress | State:
     """Load what comes until the run is cancelled; returns what was done.
 
+    consumer: which of the wanted consumers this run is; where another run is that one already,
+        it ends at once as cancelled. 0 is none of them, and always welcome.
     until_caught_up: end as soon as everything is loaded that was in the topic at the start.
     Raises TerminalError when the topic is not the one that was read before.
     """
     settings = read_settings()
     configure_logging(PIPELINE, folder=settings.log_folder, level=settings.log_level)
     require_kafka(settings)
+    url = await find_database_url(settings)
+    async with await open_pool(settings) as pool:
+        await wait_for_database(pool)
+        seat = hold_seat(url, settings.kafka_group, consumer, _run_id())
+        try:
+            async with (
+                seat if consumer else nullcontext(),
+                leave_when(wait_until_unwanted(_run_id())),
+            ):
+                return await _consume(pool, settings, consumer, until_caught_up=until_caught_up)
+        except (SeatTakenError, UnwantedError) as why:
+            return Cancelled(message=str(why))
+
+
+async def _consume(
+    pool: Pool, settings: Settings, number: int, *, until_caught_up: bool
+) -> Progress:
     parameters: dict[str, object] = {
         "topic": settings.kafka_topic,
         "group": settings.kafka_group,
+        "consumer": number,
         "until_caught_up": until_caught_up,
     }
-    async with await open_pool(settings) as pool:
-        await wait_for_database(pool)
-        async with record_execution(
-            pool, PIPELINE, flow_run_id=_run_id(), parameters=parameters
-        ) as run:
-            watch = StreamWatch(pool, settings, run)
-            consumer = Consumer(
-                pool,
-                settings,
-                {each.spec.table: each.spec for each in DATASETS},
-                execution_id=run.id,
-                on_batch=watch.note,
-            )
-            watching = asyncio.create_task(watch.run(consumer))
-            try:
-                return await consumer.run(until_caught_up=until_caught_up)
-            finally:
-                with anyio.CancelScope(shield=True):
-                    watching.cancel()
-                    await asyncio.gather(watching, return_exceptions=True)
-                    await watch.write_end(consumer)
+    async with record_execution(
+        pool, PIPELINE, flow_run_id=_run_id(), parameters=parameters
+    ) as run:
+        watch = StreamWatch(pool, settings, run)
+        consumer = Consumer(
+            pool,
+            settings,
+            {each.spec.table: each.spec for each in DATASETS},
+            execution_id=run.id,
+            on_batch=watch.note,
+        )
+        watching = asyncio.create_task(watch.run(consumer))
+        try:
+            return await consumer.run(until_caught_up=until_caught_up)
+        finally:
+            with anyio.CancelScope(shield=True):
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
+                await watch.write_end(consumer)
 
 
 def _run_id() -> UUID | None:
@@ -91,6 +119,8 @@ async def _run(given: argparse.Namespace, settings: Settings) -> None:
         await run
     except asyncio.CancelledError:
         return
+    except CancelledRun as ended:
+        sys.exit(str(ended))
 
 
 def main() -> None:

@@ -75,6 +75,8 @@ class Settings(BaseSettings):
     """A micro-batch is full with so many messages, or"""
     stream_batch_seconds: float = Field(default=0.5, gt=0, le=60)
     """so long after its first one came, whichever is earlier."""
+    stream_consumers: int = Field(default=1, ge=0, le=100)
+    """How many consumers the keeper has alive at all times."""
     log_folder: Path = Path("logs")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

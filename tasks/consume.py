@@ -127,9 +127,8 @@ class Consumer:
             for task in done:
                 task.result()
         finally:
-            # What Prefect cancels it cancels again at the next await, unless it is shielded.
-            with anyio.CancelScope(shield=True):
-                await self._drain(watched - {commit}, commit)
+            drain = self._drain(watched - {commit}, commit)
+            await _finish(asyncio.create_task(drain, name="drain"))
         return self.progress
 
     async def _fetch(self) -> None:
@@ -149,14 +148,17 @@ class Consumer:
         while True:
             batch = await self._fetched.get()
             self._room.set()
-            if self.source.assignment.holds(batch):
-                rows = await asyncio.to_thread(make_rows, batch.messages, self._specs)
-                await self._checked.put((batch, rows))
+            if not self.source.assignment.holds(batch):
+                self.source.assignment.give_back(batch)
+                continue
+            rows = await asyncio.to_thread(make_rows, batch.messages, self._specs)
+            await self._checked.put((batch, rows))
 
     async def _commit(self) -> None:
         while not self._stopping:
             batch, rows = await self._checked.get()
             if self._stopping or not self.source.assignment.holds(batch):
+                self.source.assignment.give_back(batch)
                 continue
             self._idle.clear()
             try:
@@ -191,6 +193,7 @@ class Consumer:
                 await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
                 attempt += 1
                 if self._stopping or not self.source.assignment.holds(batch):
+                    self.source.assignment.give_back(batch)
                     return
             else:
                 self._advance(batch)
@@ -286,6 +289,25 @@ class Consumer:
             self._nagged = monotonic()
             reason = (str(error) or type(error).__name__).splitlines()[0]
             log.warning("PostgreSQL is away; the batch is tried again", reason=reason)
+
+
+async def _finish(task: asyncio.Task[None]) -> None:
+    """Return once the task is done, however often whoever waits for it is cancelled meanwhile.
+
+    A second SIGTERM, or a supervisor that signals twice, must not cut a drain short: what it leaves
+    open would take longer than the drain.
+    """
+    again: asyncio.CancelledError | None = None
+    # What Prefect cancels it cancels again at the next await, unless it is shielded.
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError as error:
+                again = error
+    task.result()
+    if again is not None:
+        raise again
 
 
 async def _end(tasks: set[asyncio.Task[None]]) -> None:

@@ -7,6 +7,9 @@ from infra.postgres.connection import Connection
 from infra.postgres.copy import affected
 from tasks.messages import DeadLetter, Messages, Span
 
+_LAST_MS = 253_402_300_799_000
+"""The last second of the year 9999."""
+
 
 async def bury(
     connection: Connection,
@@ -24,6 +27,8 @@ async def bury(
     """
     if not dead:
         return 0
+    # Letters are relayed and replayed in the order of their ids.
+    dead = sorted(dead, key=lambda each: each.position)
     positions = [each.position for each in dead]
     partitions = messages.partitions[positions].tolist()
     status = await connection.execute(
@@ -69,5 +74,7 @@ def storable(text: str | None) -> str | None:
 
 
 def _time(timestamp_ms: int) -> dt.datetime | None:
-    # A message without a timestamp has -1.
-    return dt.datetime.fromtimestamp(timestamp_ms / 1000, dt.UTC) if timestamp_ms >= 0 else None
+    # A message without a timestamp has -1; one that counts in microseconds is of no calendar.
+    if not 0 <= timestamp_ms <= _LAST_MS:
+        return None
+    return dt.datetime.fromtimestamp(timestamp_ms / 1000, dt.UTC)

@@ -20,11 +20,11 @@ _FIRST_SOURCE = re.compile(rb'\s*\{\s*"source"\s*:\s*"([^"\\\x00-\x1f]{1,800})"'
 
 
 class Reason(StrEnum):
-    """The rules that a message can break, in the order in which they are looked at."""
+    """The rules that a message can break before its contract is asked."""
 
     TOMBSTONE = "tombstone"
-    EMPTY = "empty"
     INVALID_UTF8 = "invalid_utf8"
+    EMPTY = "empty"
     INVALID_JSON = "invalid_json"
     TOO_DEEP = "too_deep"
     AMBIGUOUS_KEY = "ambiguous_key"
@@ -98,7 +98,8 @@ def write_text(value: Any, *, depth: int = 0) -> str | None:
     """
     if value is None:
         return None
-    text = value if isinstance(value, str) else write_json(value, depth=depth)
+    # A Number among the texts would keep the garbage collector busy.
+    text = str(value) if isinstance(value, str) else write_json(value, depth=depth)
     if text.isascii():
         return text or None
     # Half of a surrogate pair is legal in JSON and in no UTF-8; it stays as its escape.
@@ -230,8 +231,7 @@ def join_path(path: str, key: str) -> str:
 def _guess_source(value: bytes) -> str | None:
     """Return the source that a message names first, however the rest of it reads."""
     found = _FIRST_SOURCE.match(value)
-    if found is None:
+    try:
+        return _read_source({"source": found.group(1).decode()}) if found else None
+    except (UnicodeDecodeError, RefusedMessageError):
         return None
-    source = found.group(1).decode("utf-8", "backslashreplace")
-    is_usable = len(source) <= _MAX_SOURCE_CHARACTERS and source.isprintable()
-    return source if is_usable else None

@@ -87,7 +87,8 @@ def _read_object(pairs: list[tuple[str, Any]]) -> Any:
 
 def _write_leaves(record: dict[str, Any]) -> dict[str, Any]:
     written: dict[str, Any] = {}
-    for key, value in record.items():
+    for name, value in record.items():
+        key = _clean(name)  # pandas keeps no other names
         if isinstance(value, dict):
             written[key] = _write_leaves(value)
         elif value is None:
@@ -108,7 +109,7 @@ def name_columns(paths: Sequence[str]) -> list[str]:
     taken: set[str] = set()
     counts: dict[str, int] = {}
     for path in paths:
-        name = re.sub(r"\W+", "_", path.replace(STEP, "_").lower()) or "unnamed"
+        name = re.sub(r"\W+", "_", _clean(path).replace(STEP, "_").lower()) or "unnamed"
         unique, count = name, counts.get(name, 1)
         while unique in taken:
             count += 1

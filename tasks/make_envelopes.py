@@ -21,7 +21,7 @@ from infra.postgres.identifiers import slug
 from schemas.dataset import Spec
 from tasks.clean import Reject
 from tasks.json_records import write_json
-from tasks.produce import Message
+from tasks.refusals import Message
 from tasks.source import RowSource
 
 PARCEL_RECORDS = 5_000

@@ -158,7 +158,9 @@ async def merge_rows(
 ) -> Ledger:
     """Leave the newest row of each key in a table that has rows already."""
     counted = None
-    if await _mostly_confirms(connection, sql, rows, has_repeated=has_repeated):
+    # What a session's merge confirms it writes: nothing is saved by counting first.
+    may_skip = not isinstance(sql, SessionSql)
+    if may_skip and await _mostly_confirms(connection, sql, rows, has_repeated=has_repeated):
         # A file that is loaded again: counting, by all cores, costs a part of writing verdicts.
         counted = await _counts(connection, sql.count_verdicts(has_repeated=has_repeated))
         if not (counted[NEW] or counted[CHANGED] or counted[AMENDED]):

@@ -4,7 +4,7 @@ Pure: no database, no broker. The same cleaning and checks as for files: `tasks.
 """
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,6 +39,11 @@ class DatasetRows:
         return DatasetRows(
             self.spec, self.rows.slice(start, length), self.positions.slice(start, length)
         )
+
+    def without(self, positions: Iterable[int]) -> "DatasetRows":
+        """Return the rows but for those of the messages that stand there."""
+        kept = ~self.positions.is_in(list(positions))
+        return DatasetRows(self.spec, self.rows.filter(kept), self.positions.filter(kept))
 
     def in_key_order(self) -> "DatasetRows":
         """Return the rows sorted by their key: neighbours in an index are looked up together."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
 
 import numpy as np
 from aiokafka import ConsumerRecord
@@ -16,9 +18,9 @@ class Messages:
     """int32"""
     offsets: np.ndarray
     """int64"""
-    timestamps_ms: np.ndarray
-    """int64: when they were produced, by the broker's or the producer's clock."""
-    keys: list[bytes | None]
+    timestamps_ms: Sequence[int] | np.ndarray
+    """When they were produced, by the broker's or the producer's clock."""
+    keys: Sequence[bytes | None]
     values: list[bytes | None]
 
     def __len__(self) -> int:
@@ -28,7 +30,7 @@ class Messages:
     @property
     def size_bytes(self) -> int:
         """The size of their values."""
-        return sum(len(each) for each in self.values if each is not None)
+        return _size_bytes(self.values)
 
 
 @dataclass(slots=True)
@@ -69,6 +71,20 @@ class DeadLetter:
     contract_version: str | None = None
 
 
+class _Field(Sequence[Any]):
+    """One field of many records, read only where it is asked for: few messages need theirs."""
+
+    def __init__(self, records: list[ConsumerRecord], name: str) -> None:
+        self._records = records
+        self._name = name
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, place: Any) -> Any:
+        return getattr(self._records[place], self._name)
+
+
 @dataclass(slots=True)
 class Gathering:
     """A micro-batch while it is being fetched."""
@@ -76,6 +92,7 @@ class Gathering:
     topic: str
     spans: dict[int, Span] = field(default_factory=dict)
     records: list[Sequence[ConsumerRecord]] = field(default_factory=list)
+    values: list[bytes | None] = field(default_factory=list)
     count: int = 0
     size_bytes: int = 0
 
@@ -89,19 +106,38 @@ class Gathering:
             )
         else:
             span.next, span.last_timestamp_ms = last.offset + 1, last.timestamp
+        values = [each.value for each in records]
         self.records.append(records)
+        self.values += values
         self.count += len(records)
-        self.size_bytes += sum(len(each.value) for each in records if each.value is not None)
+        self.size_bytes += _size_bytes(values)
 
     def close(self) -> Batch:
         """Return the batch."""
-        every = [each for part in self.records for each in part]
+        every = list(chain.from_iterable(self.records))
         messages = Messages(
             topic=self.topic,
-            partitions=np.fromiter((each.partition for each in every), np.int32, self.count),
-            offsets=np.fromiter((each.offset for each in every), np.int64, self.count),
-            timestamps_ms=np.fromiter((each.timestamp for each in every), np.int64, self.count),
-            keys=[each.key for each in every],
-            values=[each.value for each in every],
+            partitions=np.repeat(
+                np.array([part[0].partition for part in self.records], dtype=np.int32),
+                [len(part) for part in self.records],
+            ),
+            offsets=np.concatenate([_offsets(part) for part in self.records]),
+            timestamps_ms=_Field(every, "timestamp"),
+            keys=_Field(every, "key"),
+            values=self.values,
         )
         return Batch(messages, tuple(self.spans.values()))
+
+
+def _offsets(records: Sequence[ConsumerRecord]) -> np.ndarray:
+    first, last = records[0].offset, records[-1].offset
+    if last - first + 1 == len(records):  # none was compacted away or belongs to a transaction
+        return np.arange(first, last + 1, dtype=np.int64)
+    return np.fromiter((each.offset for each in records), np.int64, len(records))
+
+
+def _size_bytes(values: list[bytes | None]) -> int:
+    try:
+        return sum(map(len, values))  # type: ignore[arg-type] # a tombstone is rare, and caught
+    except TypeError:
+        return sum(len(each) for each in values if each is not None)

@@ -8,10 +8,19 @@ wakes up, tries to commit what others have loaded meanwhile, and is refused.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import asyncpg
+import structlog
+
 from infra.postgres.connection import Connection
 from infra.postgres.copy import affected
 from schemas.errors import SluicewayError
 from tasks.messages import Span
+
+
+log = structlog.get_logger("sluiceway.stream")
+
+_COMMIT_SECONDS = 5
+"""What the owner before is given to end its transaction, once its partition is ours by Kafka."""
 
 
 class FencedError(SluicewayError):
@@ -56,8 +65,21 @@ async def claim_partition(
 ) -> Claim:
     """Make the partition ours; a group that never read it begins at `start_offset`.
 
-    Waits for a commit of the owner before, so that the offset returned is the last one.
+    Waits for a commit of the owner before, so that the offset returned is the last one. An owner
+    that does not come to an end is cut off, and LockNotAvailableError raised: the next try succeeds.
     """
+    try:
+        async with connection.transaction():
+            await connection.execute(f"SET LOCAL lock_timeout = '{_COMMIT_SECONDS}s'")
+            return await _claim(connection, reader, partition, start_offset)
+    except asyncpg.LockNotAvailableError:
+        await _cut_off_owner(connection, reader, partition)
+        raise
+
+
+async def _claim(
+    connection: Connection, reader: Reader, partition: int, start_offset: int
+) -> Claim:
     [row] = await connection.fetch(
         """
         INSERT INTO metadata.stream_offsets AS o
@@ -74,6 +96,27 @@ async def claim_partition(
         reader.owner,
     )
     return Claim(partition, **dict(row))
+
+
+async def _cut_off_owner(connection: Connection, reader: Reader, partition: int) -> None:
+    """End the connection in whose transaction the partition's offset is held; it rolls back.
+
+    A process that is frozen while PostgreSQL waits for the rest of its COPY would hold it for as
+    long as it is frozen: no timeout of the server ends that wait.
+    """
+    ended = await connection.fetch(
+        """
+        SELECT a.pid, pg_terminate_backend(a.pid)
+        FROM metadata.stream_offsets AS o JOIN pg_stat_activity AS a ON a.backend_xid = o.xmax
+        WHERE o.consumer_group = $1 AND o.topic = $2 AND o.partition = $3
+            AND a.pid <> pg_backend_pid()
+        """,
+        reader.group,
+        reader.topic,
+        partition,
+    )
+    if ended:
+        log.warning("an owner that did not end its batch is cut off", partition=partition)
 
 
 async def advance(connection: Connection, reader: Reader, spans: Sequence[Span]) -> None:

@@ -9,7 +9,7 @@ import polars as pl
 from infra.postgres.identifiers import slug
 from schemas.dataset import Spec
 from tasks.envelope_json import Broken, Reason, show_name
-from tasks.envelopes import Integers, SourceMessages
+from tasks.source_messages import Integers, SourceMessages
 
 _MAX_DRIFTS = 8
 _MAX_SHARED_CELLS = 100_000
@@ -138,13 +138,11 @@ def _join(drifts: Sequence[_Drift], messages: SourceMessages, spec: Spec) -> Sou
     places = [part for each in drifts for part in each.positions]
     pieces = [_widen(frame, names) for frame in frames]
     if singles := [single for each in drifts for single in each.singles]:
-        columns = ([single.get(name) for single in singles] for name in names)
-        pieces.append(
-            pl.DataFrame(
-                pl.Series(name, column, dtype=pl.String)
-                for name, column in zip(names, columns, strict=True)
-            )
-        )
+        columns = [
+            pl.Series(name, [single.get(name) for single in singles], dtype=pl.String)
+            for name in names
+        ]
+        pieces.append(pl.DataFrame(columns))
         places.append(np.array([each for drift in drifts for each in drift.single_positions]))
     positions, cells = np.concatenate(places), pl.concat(pieces)
     if len(pieces) > 1 or singles:

@@ -5,7 +5,6 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from itertools import islice
 from typing import Any
 
@@ -14,9 +13,8 @@ from aiokafka import AIOKafkaProducer
 
 from infra.kafka.partitioning import find_partitions
 from infra.kafka.producer import Producer
+from tasks.refusals import NOT_TAKEN, TOO_LARGE, Message, Reason, Refusal, judge
 
-Message = tuple[bytes | None, bytes, int | None]
-"""Key, value, and the time to stamp it with in ms; None: when it is sent."""
 Acknowledged = Callable[[Sequence[Message]], None]
 """Told which messages Kafka has just acknowledged."""
 
@@ -25,39 +23,6 @@ _TRIES = 10
 _GRACE_SECONDS = 1.0
 """Time to hear of what was acknowledged while the loop was busy with something else."""
 _NO_KEY = -1
-_TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
-_NOT_AUTHORIZED = (
-    kafka_errors.TopicAuthorizationFailedError,
-    kafka_errors.ClusterAuthorizationFailedError,
-)
-_NOT_TAKEN = (
-    kafka_errors.OutOfOrderSequenceNumber,
-    kafka_errors.InvalidProducerEpoch,
-    kafka_errors.InvalidProducerIdMapping,
-    kafka_errors.ProducerFenced,
-    kafka_errors.UnknownProducerId,
-)
-"""The client's numbering is broken: the messages are in no log, and are as good as before."""
-
-
-class Reason(StrEnum):
-    """Why a message was not sent."""
-
-    TOO_LARGE = "too_large"
-    TIMED_OUT = "timed_out"
-    """It may be in the topic all the same: only the acknowledgement is missing."""
-    NOT_AUTHORIZED = "not_authorized"
-    REFUSED = "refused"
-    """Anything else that a broker said."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A message that Kafka did not take."""
-
-    message: Message
-    reason: Reason
-    detail: str
 
 
 @dataclass(slots=True)
@@ -244,21 +209,21 @@ class _Errand:
 
     def _take_back(self, batch: _Batch, error: BaseException) -> None:
         count = len(batch.messages)
-        if isinstance(error, _NOT_TAKEN):
+        if isinstance(error, NOT_TAKEN):
             self._try_again(batch, error)
-        elif isinstance(error, _TOO_LARGE) and count > 1:
+        elif isinstance(error, TOO_LARGE) and count > 1:
             # The limit is one of batches: perhaps no message alone breaks it.
             for part in (batch.messages[: count // 2], batch.messages[count // 2 :]):
                 self._again.append(self._refill(batch, part))
         else:
-            self._refuse(batch, *self._judge(error))
+            self._refuse(batch, *judge(error, self._topic))
 
     def _try_again(self, batch: _Batch, error: BaseException) -> None:
         batch.tries += 1
         if batch.tries < _TRIES:
             self._again.append(self._refill(batch, batch.messages))
         else:
-            self._refuse(batch, *self._judge(error))
+            self._refuse(batch, *judge(error, self._topic))
 
     def _refill(self, batch: _Batch, messages: Sequence[Message]) -> _Batch:
         fresh = _Batch(batch.partition, self._client.create_batch())
@@ -281,16 +246,6 @@ class _Errand:
 
     def _refuse(self, batch: _Batch, reason: Reason, detail: str) -> None:
         self.delivery.refusals += [Refusal(each, reason, detail) for each in batch.messages]
-
-    def _judge(self, error: BaseException) -> tuple[Reason, str]:
-        said = f"{type(error).__name__}: {error}".removesuffix(": ")
-        if isinstance(error, _TOO_LARGE):
-            return Reason.TOO_LARGE, f"It is larger than topic '{self._topic}' allows ({said})."
-        if isinstance(error, _NOT_AUTHORIZED):
-            return Reason.NOT_AUTHORIZED, f"This login may not write to '{self._topic}' ({said})."
-        if isinstance(error, kafka_errors.ProducerClosed) or getattr(error, "retriable", False):
-            return Reason.TIMED_OUT, f"Kafka did not acknowledge it in time ({said})."
-        return Reason.REFUSED, f"Kafka refused it ({said})."
 
 
 def _chunks(messages: Iterable[Message]) -> Iterator[list[Message]]:

@@ -85,7 +85,8 @@ async def relay(pool: Pool, settings: Settings) -> None:
     Raises SettingError when no setting says where Kafka is.
     """
     require_kafka(settings)
-    failures, relayed, nagged = 0, 0, -_NAG_SECONDS
+    failures = relayed = 0
+    warned = told = -_NAG_SECONDS
     while True:
         try:
             if await _is_due(pool):
@@ -95,18 +96,16 @@ async def relay(pool: Pool, settings: Settings) -> None:
         except (SluicewayError, KafkaError, *TRANSIENT, *UNREACHABLE) as error:
             wait_seconds = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
             failures += 1
-            if monotonic() - nagged >= _NAG_SECONDS:
-                nagged = monotonic()
+            if monotonic() - warned >= _NAG_SECONDS:
+                warned = monotonic()
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 log.warning("dead letters wait in the table to be relayed", reason=reason)
         else:
             wait_seconds, failures = _REST_SECONDS, 0
-        if relayed and monotonic() - nagged >= _NAG_SECONDS:
-            nagged = monotonic()
-            log.info(
-                "relayed dead letters", letters=relayed, topic=settings.kafka_dead_letter_topic
-            )
-            relayed = 0
+        if relayed and monotonic() - told >= _NAG_SECONDS:
+            topic = settings.kafka_dead_letter_topic
+            log.info("relayed dead letters", letters=relayed, topic=topic)
+            told, relayed = monotonic(), 0
         await asyncio.sleep(wait_seconds)
 
 

@@ -30,7 +30,8 @@ _SETTINGS = """
     SET idle_in_transaction_session_timeout = '10s';
 """
 _STATEMENT_SECONDS = 30
-"""The same for a process that is frozen while PostgreSQL waits for the rest of a COPY."""
+"""The same for any statement but a COPY whose rest does not come: no timeout of PostgreSQL ends that
+wait; whoever claims the partitions next does."""
 
 _POISON = (
     asyncpg.DataError,
@@ -100,7 +101,8 @@ class StreamSession:
         """
         ledgers: dict[str, Ledger] = {}
         refused: list[DeadLetter] = []
-        for each in sorted(rows.datasets, key=lambda each: locking_place(each.spec)):
+        # Dimensions first: a fact finds the row, and the version of it, that came with it.
+        for each in sorted(rows.datasets, key=lambda each: locking_place(each.spec), reverse=True):
             ledger, dead = await self._load(each, batch_id, only_missing=only_missing)
             tally = rows.tallies.get(each.spec.table)
             ledgers[each.spec.table] = ledger + Ledger(
@@ -114,21 +116,46 @@ class StreamSession:
     async def _load(
         self, dataset: DatasetRows, batch_id: int, *, only_missing: bool
     ) -> tuple[Ledger, list[DeadLetter]]:
+        dead: list[DeadLetter] = []
+        while True:
+            try:
+                async with self.connection.transaction():
+                    ledger = await self._land(dataset, batch_id, only_missing=only_missing)
+                    return ledger, dead
+            except _POISON:
+                # The others are then loaded as one: rows of one key are ranked together.
+                found = await self._find_refused(dataset, batch_id, only_missing=only_missing)
+                if not found:
+                    raise
+                dead += found
+                dataset = dataset.without(each.position for each in found)
+
+    async def _find_refused(
+        self, dataset: DatasetRows, batch_id: int, *, only_missing: bool
+    ) -> list[DeadLetter]:
+        """Return the rows that PostgreSQL refuses beside those before them; leaves none loaded."""
+        trial = self.connection.transaction()
+        await trial.start()
+        dead = await self._bisect(dataset.in_key_order(), batch_id, only_missing=only_missing)
+        await trial.rollback()
+        return dead
+
+    async def _bisect(
+        self, dataset: DatasetRows, batch_id: int, *, only_missing: bool
+    ) -> list[DeadLetter]:
         try:
             async with self.connection.transaction():
-                return await self._land(dataset, batch_id, only_missing=only_missing), []
+                await self._land(dataset, batch_id, only_missing=only_missing)
         except _POISON as error:
             height = dataset.rows.height
             if height <= 1:
-                return Ledger(), [_refused(dataset, error)]
-            ledger, dead = Ledger(), []
+                return [_refused(dataset, error)]
+            dead = []
             for start, length in ((0, height // 2), (height // 2, height - height // 2)):
-                part, others = await self._load(
-                    dataset.take(start, length), batch_id, only_missing=only_missing
-                )
-                ledger += part
-                dead += others
-            return ledger, dead
+                part = dataset.take(start, length)
+                dead += await self._bisect(part, batch_id, only_missing=only_missing)
+            return dead
+        return []
 
     async def _land(self, dataset: DatasetRows, batch_id: int, *, only_missing: bool) -> Ledger:
         spec, sql = dataset.spec, session_sql(dataset.spec)

@@ -88,6 +88,16 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
             if self.owned.pop(each, None) is not None:
                 self.unclaimed[each] = monotonic() + for_seconds
 
+    def give_back(self, batch: Batch) -> None:
+        """Let what was fetched for a batch that will not be loaded be fetched again.
+
+        A partition of it may still be ours, and has been read past the batch.
+        """
+        for each in batch.spans:
+            owned = self.owned.get(each.partition)
+            if owned is not None and owned.claim.epoch == each.epoch:
+                self.lose([each.partition], for_seconds=0.0)
+
     def holds(self, batch: Batch) -> bool:
         """Tell whether the batch's partitions are still ours, as far as we know."""
         return all(

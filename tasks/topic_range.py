@@ -87,7 +87,7 @@ async def find_stretches(
     read yet it will load itself, and rows without a key would be there twice.
     Raises TerminalError for a topic, partition or offset that does not exist.
     """
-    places = _find_partitions(consumer, settings, reader.topic, section)
+    places = await _find_partitions(consumer, settings, reader.topic, section)
     begins = await consumer.beginning_offsets(places)
     ends = await consumer.end_offsets(places)
     firsts = await _find_offsets(consumer, places, section.from_time, section.from_offset, ends)
@@ -118,16 +118,17 @@ def _is_past(first: dt.datetime | int | None, until: dt.datetime | int | None) -
     return first is not None and until is not None and first >= until  # type: ignore[operator] # both are of one kind
 
 
-def _find_partitions(
+async def _find_partitions(
     consumer: AIOKafkaConsumer, settings: Settings, topic: str, section: Section
 ) -> list[TopicPartition]:
-    # Known from the client's first look at the cluster: asked by its name, a broker might make it.
-    known = consumer.partitions_for_topic(topic)
-    if not known:
+    # Asked for a topic by its name, a broker might make it.
+    if topic not in await consumer.topics():
         raise TerminalError(
             f"Kafka at {settings.kafka_bootstrap_servers} has no topic '{topic}' that this login "
             "may see: check its name."
         )
+    await consumer.beginning_offsets([TopicPartition(topic, 0)])  # learns of the others with it
+    known = consumer.partitions_for_topic(topic)
     absent = sorted(set(section.partitions) - known)
     if absent:
         raise TerminalError(

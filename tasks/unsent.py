@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from infra.kafka.producer import Producer
 from infra.postgres.connection import TRANSIENT, Connection, Pool
 from schemas.errors import TransientError
-from tasks.produce import Message, Reason, Refusal, produce_many
+from tasks.produce import produce_many
+from tasks.refusals import Message, Reason, Refusal
 
 MAX_ATTEMPTS = 5
 """The first sending is one of them."""

@@ -22,6 +22,7 @@ from tasks.consume import Consumer
 from tasks.load_batch import BatchReport
 from tasks.message_rows import MessageRows
 from tasks.record import Execution, hold_execution
+from tasks.relay_dead_letters import relay
 from tasks.stream_lag import Lag, LagProbe, prune_lag, write_lag
 
 log = structlog.get_logger("sluiceway.stream")
@@ -65,14 +66,25 @@ class StreamWatch:
     async def run(self, consumer: Consumer) -> None:
         """Watch until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._measure_lag(consumer))
-            group.create_task(self._report(consumer))
+            group.create_task(self._keep(lambda: self._measure_lag(consumer)))
+            group.create_task(self._keep(lambda: self._report(consumer)))
+            group.create_task(self._keep(lambda: relay(self._pool, self._settings)))
 
     async def write_end(self, consumer: Consumer) -> None:
         """Write down what was counted since the last turn."""
         self._execution.records_processed = consumer.progress.messages
         self._execution.warnings += consumer.source.notes
         await self._try(self._write_counts, "the last counts could not be written")
+
+    async def _keep(self, watcher: Callable[[], Awaitable[None]]) -> None:
+        """Run a watcher for ever: a fault in it is told, and ends neither it nor the consumer."""
+        while True:
+            try:
+                await watcher()
+            except Exception as error:
+                log.exception("a watcher of the stream failed and begins again", reason=str(error))
+                self._execution.warnings.append(f"A watcher of the stream failed: {error}")
+            await asyncio.sleep(REPORT_SECONDS)
 
     async def _measure_lag(self, consumer: Consumer) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""What tests share: a real PostgreSQL, and a database of its own for each test that asks."""
+"""What tests share: a real PostgreSQL with a database for each test that asks, and brokers."""
 
 import asyncio
 import itertools
@@ -8,11 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
+import hypothesis
 import pytest
 
 from deployments.bootstrap import bootstrap
+from infra.local.embedded_broker import EmbeddedBroker
+from infra.local.java import find_java
+from infra.local.kafka import ApacheKafka
+from infra.local.kafka_jars import find_jars
 from infra.local.postgres import Postgres
 from infra.postgres.connection import Pool
+from schemas.errors import TerminalError
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 LOADER_PASSWORD = "only for tests"
 FAST = {
@@ -92,6 +102,32 @@ def debian_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("postgres15") / "data"
     with Postgres(folder, bin_folder=DEBIAN_BIN, settings=FAST) as postgres:
         yield Server(postgres)
+
+
+@pytest.fixture(scope="session")
+def embedded_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
+    """The embedded broker, for tests that leave it running and use topics of their own."""
+    with EmbeddedBroker(tmp_path_factory.mktemp("broker") / "data") as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def kafka_programs() -> None:
+    """Whatever an Apache Kafka of a test's own needs."""
+    try:
+        find_jars()
+        find_java()
+    except TerminalError as error:
+        skip_or_fail(str(error))  # it names the command that gets them
+
+
+@pytest.fixture(scope="session")
+def apache_kafka(
+    kafka_programs: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ApacheKafka]:
+    """An Apache Kafka of one node, for tests that leave it running and use topics of their own."""
+    with ApacheKafka(tmp_path_factory.mktemp("kafka")) as kafka:
+        yield kafka
 
 
 @pytest.fixture

@@ -169,7 +169,7 @@ async def _stop(client: AIOKafkaProducer, flush_seconds: float) -> None:
     try:
         async with asyncio.timeout(flush_seconds):
             await client.stop()
-    except TimeoutError:
+    except (TimeoutError, KafkaError):
         await _discard(client)
 
 

@@ -118,7 +118,7 @@ class ApacheKafka:
                     node.write_properties(nodes, self._properties)
                 prepare_storage(self.folder, nodes, self._java, self._environment)
                 for number in self.nodes:
-                    self._launch(number)
+                    self.launch_node(number)
                 try:
                     self.wait_until_ready()
                 except TerminalError:
@@ -158,8 +158,27 @@ class ApacheKafka:
 
     def start_node(self, number: int = 1) -> None:
         """Return once a killed node is back, at its old port, and known to the others that live."""
-        self._launch(number)
+        self.launch_node(number)
         self.wait_until_ready()
+
+    def launch_node(self, number: int = 1) -> None:
+        """Start a killed node without waiting for it. Call this from the main thread.
+
+        An event loop waits by `asyncio.to_thread(kafka.wait_until_ready)`, and leaves the cluster
+        alone meanwhile.
+        """
+        if number in self._children and self._children[number].is_running:
+            raise RuntimeError(f"Node {number} of this Kafka runs already.")
+        node = self.nodes[number]
+        self._children[number] = Child(
+            Launch(
+                name=node.name,
+                command=node.server_command(self._java),
+                environment=self._environment,
+                log=node.log,
+                record_folder=self._records,
+            )
+        )
 
     def freeze(self, number: int = 1) -> None:
         """Suspend a node by SIGSTOP: its connections stay open and nothing answers."""
@@ -233,18 +252,6 @@ class ApacheKafka:
                 port=state.port(f"broker-{number}"),
                 controller_port=state.port(f"controller-{number}"),
             )
-
-    def _launch(self, number: int) -> None:
-        node = self.nodes[number]
-        self._children[number] = Child(
-            Launch(
-                name=node.name,
-                command=node.server_command(self._java),
-                environment=self._environment,
-                log=node.log,
-                record_folder=self._records,
-            )
-        )
 
     def _end_nodes(self) -> None:
         for number in sorted(self._frozen):

@@ -13,7 +13,6 @@ CHECKOUT = Path(__file__).absolute().parents[2]
 POM = CHECKOUT / "infra" / "kafka" / "pom.xml"
 STORE = CHECKOUT / ".kafka"
 INTERRUPTED = 130
-LINES_ON_FAILURE = 5
 
 
 def jars_folder(store: Path = STORE) -> Path:
@@ -72,10 +71,10 @@ def _run_maven(maven: str, target: Path) -> None:
         check=False,
     )
     if done.returncode or not list(target.glob("kafka_*.jar")):
-        last = "\n".join(done.stdout.strip().splitlines()[:LINES_ON_FAILURE])
+        said = re.search(r"\[ERROR\] (.+)", done.stdout)
         raise TerminalError(
-            "Maven could not fetch Apache Kafka; is a repository of Maven's reachable? "
-            f"Maven said:\n{last}"
+            "Maven could not fetch Apache Kafka; is a repository of Maven's reachable? It said: "
+            f"{said[1] if said else done.stdout.strip()}"
         )
 
 

@@ -1,4 +1,4 @@
-"""A Prefect server on our PostgreSQL, and a process worker: commands, environment, health."""
+"""A Prefect server on our PostgreSQL: its command, its environment, its health."""
 
 import asyncio
 import sys
@@ -54,15 +54,6 @@ def server_command(port: int) -> list[str]:
     return [
         *(sys.executable, "-m", "prefect", "--no-prompt", "server", "start"),
         *("--host", LOOPBACK, "--port", str(port)),
-    ]
-
-
-def worker_command(pool: str) -> list[str]:
-    """Return the command that runs the flow runs of a pool, which must be there already."""
-    return [
-        *(sys.executable, "-m", "prefect", "--no-prompt", "worker", "start"),
-        *("--pool", pool, "--type", "process", "--name", "local"),
-        *("--install-policy", "never", "--no-create-pool-if-not-found"),
     ]
 
 

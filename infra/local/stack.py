@@ -9,13 +9,9 @@ from infra.local.environment import inherit_environment
 from infra.local.folder import StateFolder
 from infra.local.orphans import end_orphans
 from infra.local.postgres import Postgres
-from infra.local.prefect_server import (
-    client_environment,
-    server_command,
-    server_environment,
-    worker_command,
-)
+from infra.local.prefect_server import client_environment, server_command, server_environment
 from infra.local.process import Child, Launch
+from infra.local.revival import Revival
 
 DATABASE = "sluiceway"
 OWNER = "sluiceway_owner"
@@ -48,7 +44,7 @@ class Stack:
         self.prefect_port = folder.port("prefect")
         self.is_complete = False
         """Whether all was started; an incomplete stack is stopped with less patience."""
-        self._children: list[Child] = []
+        self._children: list[Child | Revival] = []
 
     @property
     def owner_url(self) -> str:
@@ -82,47 +78,55 @@ class Stack:
         # Reading what it holds can take seconds, and Ctrl-C has to be heard meanwhile.
         await asyncio.to_thread(self.broker.wait_until_ready)
 
-    def start_prefect_server(self) -> Child:
+    def keep_prefect_server(self) -> Revival:
         """Start the Prefect server, without waiting for it."""
         url = self.postgres.url(PREFECT, user=PREFECT, password=self.folder.secret(PREFECT))
-        return self.start(
+        return self.keep(
             "prefect-server",
             server_command(self.prefect_port),
             server_environment(self.folder, self.prefect_port, url),
         )
 
-    def start_worker(self, pool: str, environment: Mapping[str, str]) -> Child:
-        """Start the worker of a pool; its flow runs get this environment too."""
-        return self.start(
-            f"worker-{pool}", worker_command(pool), {**self.client_environment, **environment}
-        )
-
     def start(self, name: str, command: list[str], environment: Mapping[str, str]) -> Child:
         """Start a process of the stack; it is logged, recorded and stopped with the others."""
-        child = Child(
-            Launch(
-                name=name,
-                command=command,
-                environment={
-                    **inherit_environment(self.folder.mark),
-                    # Prefect's runners share one folder of a fixed name there, and a machine's
-                    # users would get into each other's way.
-                    "TMPDIR": str(self.folder.temporary),
-                    **environment,
-                },
-                log=self.folder.logs / f"{name}.log",
-                record_folder=self.folder.run,
-                working_folder=self.checkout,
-            )
-        )
+        child = Child(self._describe(name, command, environment))
         self._children.append(child)
         return child
 
-    def raise_for_ended(self) -> None:
-        """Raise TerminalError where a process of the stack has ended by itself."""
-        for child in (self.postgres.child, self.broker.child, *self._children):
-            if not child.is_running:
-                raise child.explain_end()
+    def keep(self, name: str, command: list[str], environment: Mapping[str, str]) -> Revival:
+        """Start a process of the stack that is started again whenever it ends."""
+        revival = Revival(self._describe(name, command, environment))
+        self._children.append(revival)
+        return revival
+
+    def _describe(self, name: str, command: list[str], environment: Mapping[str, str]) -> Launch:
+        return Launch(
+            name=name,
+            command=command,
+            environment={
+                **inherit_environment(self.folder.mark),
+                # Prefect's runners share one folder of a fixed name there, and a machine's
+                # users would get into each other's way.
+                "TMPDIR": str(self.folder.temporary),
+                **environment,
+            },
+            log=self.folder.logs / f"{name}.log",
+            record_folder=self.folder.run,
+            working_folder=self.checkout,
+        )
+
+    def look_after(self) -> None:
+        """Start again what is to be kept alive and has ended.
+
+        Raises TerminalError where another process of the stack has ended by itself, or one ends
+        again and again.
+        """
+        servers = (self.postgres.child, self.broker.child)
+        for each in (*servers, *self._children):
+            if isinstance(each, Revival):
+                each.tend()
+            elif not each.is_running:
+                raise each.explain_end()
 
     def dismiss(self, child: Child) -> None:
         """Expect that process no longer: it has done its work."""
@@ -133,7 +137,8 @@ class Stack:
         """Leave no process of the stack; the last to be started goes first, the servers last."""
         deadline = STOP_DEADLINE_SECONDS if self.is_complete else ABANDON_DEADLINE_SECONDS
         while self._children:
-            self._children[-1].stop(deadline)
+            last = self._children[-1]
+            (last.child if isinstance(last, Revival) else last).stop(deadline)
             self._children.pop()
         self.broker.stop()
         self.postgres.stop()

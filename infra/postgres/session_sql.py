@@ -61,8 +61,9 @@ class SessionSql(MergeSql):
     def stage(self, *, only_missing: bool) -> str:
         """Copy the landed rows into the dataset's staging table.
 
-        only_missing: leave out what is there already, by its message's topic, partition and
-        offset; for messages that are read again.
+        only_missing: leave out what is there already, by its message's topic, partition, offset
+        and time (a topic that was made anew has others at the same offsets); for messages that
+        are read again.
         """
         names = [*self.spec.names, *(name for name, _ in LANDED_COLUMNS + LINEAGE_COLUMNS)]
         listed = ", ".join(quote(each) for each in names)
@@ -70,7 +71,8 @@ class SessionSql(MergeSql):
         missing = (
             f"""
 WHERE NOT EXISTS (
-    SELECT FROM {staging} AS s WHERE s."_source" = l."_source" AND s."_line" = l."_line"
+    SELECT FROM {staging} AS s
+    WHERE s."_source" = l."_source" AND s."_line" = l."_line" AND s."_version" = l."_version"
 )"""
             if only_missing
             else ""
@@ -151,7 +153,7 @@ WHERE v.{VERDICT} = '{CONFIRMED}' AND t.ctid = v.{PLACE}
         # A later batch may bring what was said in between: it must find that it is too late.
         return (
             f"""\n        WHEN t."_row_hash" = l."_row_hash"{inferred}"""
-            f""" AND t."_version" < {self.version} THEN '{CONFIRMED}'"""
+            f""" AND (t."_version", t."_line") < ({self.version}, l."_line") THEN '{CONFIRMED}'"""
         )
 
     def _into_verdicts(self) -> str:

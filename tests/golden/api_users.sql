@@ -273,7 +273,7 @@ SELECT l."_place", l."_verdict", l."id" AS "id", l."name" AS "name", l."username
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND (t."_version", t."_line") < (l."_version", l."_line") THEN 'f'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
@@ -298,7 +298,8 @@ SELECT "id", "name", "username", "email", "phone", "website", "address_street", 
 INSERT INTO "staging"."api_users" ("id", "name", "username", "email", "phone", "website", "address_street", "address_suite", "address_city", "address_zipcode", "address_geo_lat", "address_geo_lng", "company_name", "company_catchphrase", "company_bs", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
 SELECT "id", "name", "username", "email", "phone", "website", "address_street", "address_suite", "address_city", "address_zipcode", "address_geo_lat", "address_geo_lng", "company_name", "company_catchphrase", "company_bs", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."api_users__session" AS l
 WHERE NOT EXISTS (
-    SELECT FROM "staging"."api_users" AS s WHERE s."_source" = l."_source" AND s."_line" = l."_line"
+    SELECT FROM "staging"."api_users" AS s
+    WHERE s."_source" = l."_source" AND s."_line" = l."_line" AND s."_version" = l."_version"
 );
 
 -- stream: judge: none repeated
@@ -307,7 +308,7 @@ SELECT l."_place", l."_verdict", l."id" AS "id", l."name" AS "name", l."username
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND (t."_version", t."_line") < (l."_version", l."_line") THEN 'f'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
@@ -323,7 +324,7 @@ SELECT l."_place", l."_verdict", l."id" AS "id", l."name" AS "name", l."username
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND (t."_version", t."_line") < (l."_version", l."_line") THEN 'f'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
@@ -341,7 +342,7 @@ SELECT l."_place", l."_verdict", l."id" AS "id", l."name" AS "name", l."username
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND (t."_version", t."_line") < (l."_version", l."_line") THEN 'f'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
@@ -357,7 +358,7 @@ SELECT l."_place", l."_verdict", l."id" AS "id", l."name" AS "name", l."username
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND (t."_version", t."_line") < (l."_version", l."_line") THEN 'f'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'

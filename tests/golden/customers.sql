@@ -262,7 +262,7 @@ SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND (t."_version", t."_line") < (l."_version", l."_line") THEN 'f'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
@@ -287,7 +287,8 @@ SELECT "customer_id", "name", "email", "city", "country", "signup_date", "credit
 INSERT INTO "staging"."customers" ("customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
 SELECT "customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."customers__session" AS l
 WHERE NOT EXISTS (
-    SELECT FROM "staging"."customers" AS s WHERE s."_source" = l."_source" AND s."_line" = l."_line"
+    SELECT FROM "staging"."customers" AS s
+    WHERE s."_source" = l."_source" AND s."_line" = l."_line" AND s."_version" = l."_version"
 );
 
 -- stream: judge: none repeated
@@ -296,7 +297,7 @@ SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND (t."_version", t."_line") < (l."_version", l."_line") THEN 'f'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
@@ -312,7 +313,7 @@ SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND (t."_version", t."_line") < (l."_version", l."_line") THEN 'f'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
@@ -330,7 +331,7 @@ SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND (t."_version", t."_line") < (l."_version", l."_line") THEN 'f'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
@@ -346,7 +347,7 @@ SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND (t."_version", t."_line") < (l."_version", l."_line") THEN 'f'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'

@@ -279,7 +279,7 @@ SELECT l."_place", l."_verdict", l."product_id" AS "product_id", l."name" AS "na
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND (t."_version", t."_line") < (l."_version", l."_line") THEN 'f'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
@@ -305,7 +305,8 @@ SELECT "product_id", "name", "category", "price", "weight_kg", "active", "_line"
 INSERT INTO "staging"."products" ("product_id", "name", "category", "price", "weight_kg", "active", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
 SELECT "product_id", "name", "category", "price", "weight_kg", "active", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."products__session" AS l
 WHERE NOT EXISTS (
-    SELECT FROM "staging"."products" AS s WHERE s."_source" = l."_source" AND s."_line" = l."_line"
+    SELECT FROM "staging"."products" AS s
+    WHERE s."_source" = l."_source" AND s."_line" = l."_line" AND s."_version" = l."_version"
 );
 
 -- stream: judge: none repeated
@@ -314,7 +315,7 @@ SELECT l."_place", l."_verdict", l."product_id" AS "product_id", l."name" AS "na
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND (t."_version", t."_line") < (l."_version", l."_line") THEN 'f'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
@@ -331,7 +332,7 @@ SELECT l."_place", l."_verdict", l."product_id" AS "product_id", l."name" AS "na
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND (t."_version", t."_line") < (l."_version", l."_line") THEN 'f'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
@@ -350,7 +351,7 @@ SELECT l."_place", l."_verdict", l."product_id" AS "product_id", l."name" AS "na
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND (t."_version", t."_line") < (l."_version", l."_line") THEN 'f'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'
@@ -367,7 +368,7 @@ SELECT l."_place", l."_verdict", l."product_id" AS "product_id", l."name" AS "na
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" AND (t."_version", t."_line") < (l."_version", l."_line") THEN 'f'
         WHEN t."_row_hash" = l."_row_hash" AND NOT t."_is_inferred" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         WHEN t."_is_inferred" OR l."_version" <= t.valid_from THEN 'a'

@@ -342,7 +342,7 @@ SELECT l."_place", l."_verdict", l."order_id" AS "order_id", d0."customer_key" A
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND (t."_version", t."_line") < (l."_version", l."_line") THEN 'f'
         WHEN t."_row_hash" = l."_row_hash" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
@@ -368,7 +368,8 @@ SELECT "order_id", "customer_id", "product_id", "order_date", "quantity", "unit_
 INSERT INTO "staging"."sales_data" ("order_id", "customer_id", "product_id", "order_date", "quantity", "unit_price", "discount", "channel", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
 SELECT "order_id", "customer_id", "product_id", "order_date", "quantity", "unit_price", "discount", "channel", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."sales_data__session" AS l
 WHERE NOT EXISTS (
-    SELECT FROM "staging"."sales_data" AS s WHERE s."_source" = l."_source" AND s."_line" = l."_line"
+    SELECT FROM "staging"."sales_data" AS s
+    WHERE s."_source" = l."_source" AND s."_line" = l."_line" AND s."_version" = l."_version"
 );
 
 -- stream: upsert
@@ -396,7 +397,7 @@ SELECT l."_place", l."_verdict", l."order_id" AS "order_id", d0."customer_key" A
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND (t."_version", t."_line") < (l."_version", l."_line") THEN 'f'
         WHEN t."_row_hash" = l."_row_hash" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
@@ -414,7 +415,7 @@ SELECT l."_place", l."_verdict", l."order_id" AS "order_id", d0."customer_key" A
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND (t."_version", t."_line") < (l."_version", l."_line") THEN 'f'
         WHEN t."_row_hash" = l."_row_hash" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
@@ -433,7 +434,7 @@ SELECT l."_place", l."_verdict", l."order_id" AS "order_id", d0."customer_key" A
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND (t."_version", t."_line") < (l."_version", l."_line") THEN 'f'
         WHEN t."_row_hash" = l."_row_hash" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'
@@ -451,7 +452,7 @@ SELECT l."_place", l."_verdict", l."order_id" AS "order_id", d0."customer_key" A
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
-        WHEN t."_row_hash" = l."_row_hash" AND t."_version" < l."_version" THEN 'f'
+        WHEN t."_row_hash" = l."_row_hash" AND (t."_version", t."_line") < (l."_version", l."_line") THEN 'f'
         WHEN t."_row_hash" = l."_row_hash" THEN 'u'
         WHEN (t."_version", t."_line") > (l."_version", l."_line") THEN 's'
         ELSE 'c'

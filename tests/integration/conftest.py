@@ -1,7 +1,7 @@
 """Loading files and looking at what came of it; sending to a broker and reading it back."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from tasks.load_file import load_found
 from tasks.message_rows import make_rows
 from tasks.messages import Batch, Span
 from tasks.messages import Messages as StreamMessages
-from tasks.offsets import Reader, claim_partition
+from tasks.offsets import Claim, Reader, claim_partition
 from tasks.stream_session import StreamSession
 
 Load = Callable[..., Awaitable[Report]]
@@ -141,3 +141,84 @@ class Group:
 def make_group(pool: Pool, execution_id: int) -> Callable[[Mapping[str, Spec]], Group]:
     """Called with contracts by table: a group that loads by them."""
     return lambda specs: Group(pool, execution_id, specs)
+
+
+class Feed:
+    """A group's side of the database that keeps its claims, its session and what it has read."""
+
+    def __init__(self, session: StreamSession, execution_id: int, specs: Mapping[str, Spec]) -> None:
+        self.session = session
+        self.execution_id = execution_id
+        self.specs = specs
+        self.reader = Reader("feed", "data-stream", "a test")
+        self.claims: dict[int, Claim] = {}
+
+    async def claim(self, partition: int) -> Claim:
+        connection = self.session.connection
+        claim = await claim_partition(connection, self.reader, partition, 0)
+        self.claims[partition] = claim
+        return claim
+
+    async def take(
+        self,
+        *values: bytes | None,
+        partition: int = 0,
+        offsets: Sequence[int] = (),
+        timestamps_ms: Sequence[int] = (),
+    ) -> Batch:
+        """Fetch them as the partition's next messages, or from these offsets on."""
+        claim = self.claims.get(partition) or await self.claim(partition)
+        count = len(values)
+        places = np.array(offsets or range(claim.next_offset, claim.next_offset + count), np.int64)
+        times = np.array(timestamps_ms or [1_790_000_000_000] * count, np.int64)
+        first, after = int(places[0]), int(places[-1]) + 1
+        self.claims[partition] = replace(claim, next_offset=max(after, claim.next_offset))
+        messages = StreamMessages(
+            topic=self.reader.topic,
+            partitions=np.full(count, partition, dtype=np.int32),
+            offsets=places,
+            timestamps_ms=times,
+            keys=[b"key"] * count,
+            values=list(values),
+        )
+        span = Span(partition, claim.epoch, claim.generation, first, after, int(times[-1]))
+        return Batch(messages, (span,))
+
+    async def load(self, *parts: Batch, is_replay: bool = False) -> BatchReport:
+        """Load them as one batch."""
+        batch = join(parts)
+        return await load_batch(
+            self.session,
+            batch,
+            make_rows(batch.messages, self.specs),
+            self.reader,
+            execution_id=self.execution_id,
+            is_replay=is_replay,
+        )
+
+
+def join(parts: Sequence[Batch]) -> Batch:
+    """Make one batch of what was fetched from several partitions."""
+    every = [each.messages for each in parts]
+    messages = StreamMessages(
+        topic=every[0].topic,
+        partitions=np.concatenate([each.partitions for each in every]),
+        offsets=np.concatenate([each.offsets for each in every]),
+        timestamps_ms=np.concatenate([each.timestamps_ms for each in every]),
+        keys=[key for each in every for key in each.keys],
+        values=[value for each in every for value in each.values],
+    )
+    return Batch(messages, tuple(span for each in parts for span in each.spans))
+
+
+@pytest.fixture
+async def session(pool: Pool) -> AsyncIterator[StreamSession]:
+    """A session to load micro-batches on."""
+    async with StreamSession.open(pool) as opened:
+        yield opened
+
+
+@pytest.fixture
+def make_feed() -> type[Feed]:
+    """Called with a session, a run's id and contracts by table: one that reads and loads."""
+    return Feed

@@ -9,9 +9,12 @@ import pytest
 
 from infra.local import embedded_broker as module
 from infra.local.embedded_broker import EmbeddedBroker
+from infra.local.folder import StateFolder
 from infra.local.kafka_probe import list_brokers
+from infra.local.orphans import find_marked
 from infra.local.ports import choose_port, is_free
 from infra.local.process import wait_until
+from infra.local.stack import Stack
 from schemas.errors import TerminalError
 
 MANY = [f"message {number}".encode() for number in range(2000)]
@@ -60,6 +63,21 @@ def test_a_folder_in_use_is_refused_with_the_brokers_word(broker: EmbeddedBroker
     with pytest.raises(TerminalError, match=f"already running for {broker.data_folder}"):
         second.start()
     assert list_brokers(broker.port)
+
+
+async def test_a_stack_keeps_its_brokers_address_and_ends_it(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path / ".sluiceway")
+    folder.make()
+    addresses = set()
+    for _ in range(2):
+        stack = Stack(folder, tmp_path)
+        await stack.start_broker()
+        addresses.add(stack.broker.bootstrap_servers)
+        assert list_brokers(stack.broker.port)
+        assert [each.pid for each in find_marked(folder.mark)] == [stack.broker.child.pid]
+        stack.stop()
+        assert find_marked(folder.mark) == []
+    assert len(addresses) == 1
 
 
 def test_as_a_command_it_becomes_the_broker_and_ends_when_asked(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ import itertools
 import json
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -16,7 +17,8 @@ from infra.local.kafka import ApacheKafka
 from infra.local.ports import choose_port
 from infra.settings import Settings
 from schemas.errors import SettingError, TerminalError, TransientError
-from tasks.produce import Message, Reason, produce_many
+from tasks.produce import produce_many
+from tasks.refusals import Message, Reason
 
 PARTITIONS = 3
 _serial = itertools.count(1)
@@ -93,6 +95,13 @@ def said(records: list[ConsumerRecord]) -> list[tuple[bytes, bytes]]:
 
 def pairs(messages: list[Message]) -> list[tuple[bytes, bytes]]:
     return sorted((key or b"", value) for key, value, _ in messages)
+
+
+def batches_of(client: Any) -> list[Any]:
+    """Return what the client holds; it tells nobody."""
+    accumulator = client._message_accumulator  # noqa: SLF001 - see above
+    waiting = [each for queue in accumulator._batches.values() for each in queue]  # noqa: SLF001 - see above
+    return [*waiting, *accumulator._pending_batches]  # noqa: SLF001 - see above
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -229,24 +238,47 @@ async def test_what_a_frozen_broker_does_not_acknowledge_is_refused_and_the_next
     assert len(found) == len(set(found))
 
 
-async def test_what_is_under_way_when_a_run_is_cancelled_is_still_sent(
+async def test_what_was_handed_over_when_a_run_is_cancelled_is_still_sent(
     frozen: ApacheKafka, create_topic: CreateTopic, read_topic: ReadTopic
 ) -> None:
     where = frozen.bootstrap_servers
     topic = await create_topic(where)
-    messages = make_messages(100)
+    messages = make_messages(100, size_bytes=60_000)
     async with Producer(settings_for(where)) as producer:
         client = await producer.open()
         await producer.find_partitions(client, topic)
         frozen.freeze()
         sending = asyncio.create_task(produce_many(producer, topic, messages))
-        accumulator = client._message_accumulator  # noqa: SLF001 - nothing else tells that they are under way
-        waiting, sent = accumulator._batches, accumulator._pending_batches  # noqa: SLF001 - likewise
-        await until(lambda: len(waiting) + len(sent) == PARTITIONS)
+        # Some are on their way, others wait for these, and for the rest there is no room yet.
+        await until(lambda: {each.retry_count for each in batches_of(client)} == {0, 1})
+        handed_over = sum(each.record_count for each in batches_of(client))
         sending.cancel()
         await asyncio.wait([sending])
         assert sending.cancelled()
         frozen.thaw()
+    found = said(await read_topic(where, topic))
+    assert len(found) == len(set(found)) == handed_over
+    assert set(found) < set(pairs(messages))
+
+
+async def test_a_request_whose_answer_was_lost_is_repeated_and_doubles_nothing(
+    frozen: ApacheKafka, create_topic: CreateTopic, read_topic: ReadTopic
+) -> None:
+    where = frozen.bootstrap_servers
+    topic = await create_topic(where)
+    messages = make_messages(50)
+    producer = Producer(settings_for(where))
+    producer._options["request_timeout_ms"] = 500  # noqa: SLF001 - what a person waits for, a test does not
+    async with producer:
+        client = await producer.open()
+        await producer.find_partitions(client, topic)
+        frozen.freeze()
+        sending = asyncio.create_task(produce_many(producer, topic, messages))
+        # The broker gets the first request when it goes on, as well as its repetition.
+        await until(lambda: any(each.retry_count > 1 for each in batches_of(client)))
+        frozen.thaw()
+        delivery = await sending
+    assert (delivery.sent, delivery.refusals) == (50, [])
     assert said(await read_topic(where, topic)) == pairs(messages)
 
 
@@ -257,37 +289,19 @@ async def test_leaving_does_not_wait_for_ever_for_a_broker_that_hangs(
     topic = await create_topic(where)
     before = asyncio.all_tasks()
     async with Producer(settings_for(where), flush_seconds=0.5) as producer:
-        await producer.find_partitions(await producer.open(), topic)
+        client = await producer.open()
+        await producer.find_partitions(client, topic)
         frozen.freeze()
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await produce_many(producer, topic, make_messages(10))
+        # More than the sockets hold, so that closing them politely would have to wait.
+        large = make_messages(1, size_bytes=15_000_000)
+        sending = asyncio.create_task(produce_many(producer, topic, large))
+        await until(lambda: len(batches_of(client)) == 1)
+        sending.cancel()
+        await asyncio.wait([sending])
     await until(lambda: not asyncio.all_tasks() - before)
-
-
-async def test_a_broker_that_is_killed_under_way_loses_and_doubles_nothing(
-    kafka_programs: None, tmp_path: Path, create_topic: CreateTopic, read_topic: ReadTopic
-) -> None:
-    with ApacheKafka(tmp_path / "kafka") as kafka:
-        where = kafka.bootstrap_servers
-        topic = await create_topic(where)
-        messages = make_messages(60_000, size_bytes=60)
-        acknowledged = 0
-        restart: list[asyncio.Task[None]] = []
-
-        def note(batch: object) -> None:
-            nonlocal acknowledged
-            acknowledged += len(batch)  # type: ignore[arg-type] # a sequence of messages
-            if acknowledged > 20_000 and not restart:
-                kafka.kill()
-                restart.append(asyncio.create_task(asyncio.to_thread(kafka.start_node)))
-
-        async with Producer(settings_for(where)) as producer:
-            delivery = await produce_many(producer, topic, messages, on_acknowledged=note)
-        [back] = restart
-        await back
-        assert (delivery.sent, delivery.refusals) == (60_000, [])
-        assert said(await read_topic(where, topic)) == pairs(messages)
+    port = frozen.nodes[1].port
+    links = psutil.Process().net_connections("tcp")
+    assert not [each for each in links if each.raddr and each.raddr.port == port]
 
 
 async def test_a_topic_that_is_not_there_is_a_sentence(where: str) -> None:

@@ -5,6 +5,7 @@ import datetime as dt
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -217,29 +218,58 @@ async def test_while_kafka_is_away_nothing_is_recorded_as_produced(
     assert (await produce(path)).sent == 1
 
 
+@asynccontextmanager
+async def at_the_quarantine(database) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+    """Hold up who writes to the quarantine; what is called returns, once there is one, its pid."""
+    owner = await asyncpg.connect(database.owner_url)
+
+    async def wait() -> int:
+        for _ in range(3_000):
+            if pid := await owner.fetchval(
+                "SELECT pid FROM pg_locks"
+                " WHERE NOT granted AND relation = 'metadata.quarantine'::regclass"
+            ):
+                return int(pid)
+            await asyncio.sleep(0.01)
+        pytest.fail("Nobody wrote to the quarantine within 30 s.")
+
+    try:
+        await owner.execute("BEGIN; LOCK TABLE metadata.quarantine")
+        yield wait
+        await owner.execute("ROLLBACK")
+    finally:
+        await owner.close()
+
+
 async def test_a_run_that_dies_under_way_leaves_nothing_and_the_next_sends_all(
     tmp_path: Path, database, pool: Pool, produce: Produce, read
 ) -> None:
     path = write_sales(tmp_path, "1,1,7,2024-06-01,2,1.50", "2,2")
-    owner = await asyncpg.connect(database.owner_url)
-    try:
-        # What a row in quarantine waits for, the messages are already sent.
-        await owner.execute("BEGIN; LOCK TABLE metadata.quarantine")
+    async with at_the_quarantine(database) as wait:
         dying = asyncio.create_task(produce(path))
-        for _ in range(3_000):
-            if await owner.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-                break
-            await asyncio.sleep(0.01)
+        await wait()
+        # By then the messages are in Kafka.
         assert len(await read()) == 1
         dying.cancel()
         await asyncio.wait([dying])
-        await owner.execute("ROLLBACK")
-    finally:
-        await owner.close()
     assert await fetch(pool, "SELECT FROM metadata.source_files") == []
     report = await produce(path)
     assert (report.sent, report.quarantined) == (1, 1)
     assert len(await read()) == 2
+
+
+async def test_a_postgresql_that_is_lost_under_way_is_an_error_that_may_pass(
+    tmp_path: Path, database, pool: Pool, produce: Produce
+) -> None:
+    path = write_sales(tmp_path, "1,1,7,2024-06-01,2,1.50", "2,2")
+    async with at_the_quarantine(database) as wait:
+        cut_off = asyncio.create_task(produce(path))
+        pid = await wait()
+        await fetch(pool, "SELECT pg_terminate_backend($1)", pid)
+        with pytest.raises(TransientError, match=r"PostgreSQL went away while .* being produced"):
+            await cut_off
+    assert await fetch(pool, "SELECT FROM metadata.source_files") == []
+    assert (await produce(path)).sent == 1
 
 
 async def test_a_file_that_cannot_be_read_is_refused_and_noted(
@@ -272,30 +302,6 @@ async def test_a_file_that_changes_while_it_is_read_is_not_taken_for_produced(
         await produce(path, on_progress=touch)
     assert told
     assert await fetch(pool, "SELECT FROM metadata.source_files") == []
-
-
-async def test_a_postgresql_that_is_lost_under_way_is_an_error_that_may_pass(
-    tmp_path: Path, database, pool: Pool, produce: Produce
-) -> None:
-    path = write_sales(tmp_path, "1,1,7,2024-06-01,2,1.50")
-    owner = await asyncpg.connect(database.owner_url)
-    try:
-
-        async def cut() -> None:
-            await owner.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-
-        cuts: list[asyncio.Task[None]] = []
-        with pytest.raises(
-            TransientError, match=r"PostgreSQL went away while .* was being produced"
-        ):
-            await produce(path, on_progress=lambda _: cuts.append(asyncio.create_task(cut())))
-        await asyncio.gather(*cuts)
-    finally:
-        await owner.close()
-    assert (await produce(path)).sent == 1
 
 
 async def test_more_refusals_than_can_be_kept_aside_leave_the_source_to_the_next_run(

@@ -13,7 +13,7 @@ from infra.postgres.connection import Pool
 from infra.settings import Settings
 from schemas.errors import TerminalError, TransientError
 from tasks import unsent
-from tasks.produce import Message, Reason, Refusal
+from tasks.refusals import Message, Reason, Refusal
 from tasks.unsent import MAX_ATTEMPTS, Resent, keep_unsent, resend_unsent
 
 

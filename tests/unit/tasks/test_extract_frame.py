@@ -100,6 +100,13 @@ def test_records_keep_their_place_and_no_column_is_taken_from_their_numbering() 
     assert [(each.line, each.raw) for each in source.broken] == [(2, "7")]
 
 
+def test_half_a_character_in_a_key_is_kept_as_its_escape() -> None:
+    source = from_records(
+        (read_json(r'{"\ud800": 1, "a": {"\udc00": 2}}'),), modified_at=NOW, sha256=SUM, header=()
+    )
+    assert source.cells.to_dicts() == [{"_ud800": "1", "a__udc00": "2"}]
+
+
 def test_no_record_at_all_takes_the_header_it_is_given() -> None:
     source = records(header=("a", "b"))
     assert (source.header, list(source), source.records) == (("a", "b"), [], 0)

@@ -1,0 +1,106 @@
+"""A process worker that outlives its Prefect server: `python -m deployments.worker stream`.
+
+Prefect's own worker ends when the server has been away for about a quarter of an hour, and ends
+the flow runs with it, though a consumer needs no server. This one goes on asking, and lets them
+work. Otherwise it is Prefect's, with its settings.
+"""
+
+import argparse
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import httpx
+from prefect.client.schemas.objects import FlowRun
+from prefect.logging import get_logger
+from prefect.settings import PREFECT_WORKER_HEARTBEAT_SECONDS, PREFECT_WORKER_PREFETCH_SECONDS
+from prefect.workers.process import ProcessWorker
+
+FIRST_SERVER_ERROR = 500
+
+
+class PatientWorker(ProcessWorker):
+    """Prefect's process worker, except that an absent server is waited for."""
+
+    is_away = False
+    """Whether the server did not answer when it was asked last."""
+
+    @classmethod
+    def __dispatch_key__(cls) -> str:
+        """Stand beside Prefect's own in its registry of workers, not in its place."""
+        return "patient process"
+
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        """Start the runs that are due; none while the server is away."""
+        found: list[FlowRun] = []
+
+        async def ask() -> None:
+            found.extend(await super(PatientWorker, self).get_and_submit_flow_runs())
+
+        await self._bear(ask)
+        return found
+
+    async def sync_with_backend(self) -> None:
+        """Learn what the server wants of this worker, as soon as it is there."""
+        await self._bear(super().sync_with_backend)
+
+    async def _bear(self, ask: Callable[[], Awaitable[None]]) -> None:
+        """Ask the server; an answer that does not come is told once, and changes nothing."""
+        try:
+            await ask()
+        except httpx.HTTPError as error:
+            if not may_pass(error):
+                raise
+            if not self.is_away:
+                self._log(logging.WARNING, f"The Prefect server does not answer ({error!r}).")
+            self.is_away = True
+        else:
+            if self.is_away:
+                self._log(logging.INFO, "The Prefect server answers again.")
+            self.is_away = False
+
+    def _log(self, level: int, sentence: str) -> None:
+        get_logger("sluiceway.worker").log(level, "%s Runs go on.", sentence)
+
+
+def may_pass(error: httpx.HTTPError) -> bool:
+    """Tell whether the same question may be answered later."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code >= FIRST_SERVER_ERROR
+    return isinstance(error, httpx.TransportError)
+
+
+async def work(pool: str, name: str | None) -> None:
+    """Start the runs of the pool until told to end, and then end them too.
+
+    The pool is waited for, never created.
+    """
+    worker = PatientWorker(
+        work_pool_name=pool,
+        name=name,
+        prefetch_seconds=PREFECT_WORKER_PREFETCH_SECONDS.value(),
+        heartbeat_interval_seconds=int(PREFECT_WORKER_HEARTBEAT_SECONDS.value()),
+        create_pool_if_not_found=False,
+    )
+    working = asyncio.create_task(worker.start())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, working.cancel)
+    with suppress(asyncio.CancelledError):
+        await working
+
+
+def main() -> None:
+    """Read the command line, and work."""
+    parser = argparse.ArgumentParser(
+        prog="python -m deployments.worker", description=(__doc__ or "").split("\n", 1)[0]
+    )
+    parser.add_argument("pool", help="the work pool whose runs to start here")
+    parser.add_argument("--name", help="how Prefect shows this worker; by default any")
+    given = parser.parse_args()
+    asyncio.run(work(given.pool, given.name))
+
+
+if __name__ == "__main__":
+    main()
