@@ -9,7 +9,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up down test chaos check bench-batch bench-peers bench-stream soak lock kafka system-packages clean
+.PHONY: help demo up down test chaos chaos-batch check bench-batch bench-peers bench-stream soak lock kafka system-packages clean
 
 # Recipes begin with `exec`, so that a signal for make's child reaches Python and no shell between.
 
@@ -30,7 +30,10 @@ down: $(STAMP) ## Stop the stack of this checkout
 test: $(STAMP) ## Run the tests (ARGS="-k name" for some of them)
 	@exec $(PY) -m pytest $(ARGS)
 
-chaos: $(STAMP) ## Kill the loader and PostgreSQL in mid-load, twenty times (SLUICEWAY_CHAOS_SEED repeats a run)
+chaos: chaos-batch ## chaos-batch, then kill and freeze consumers, PostgreSQL and brokers of the stream
+	@exec $(PY) -m tests.chaos.stream
+
+chaos-batch: $(STAMP) ## Kill the loader and PostgreSQL in mid-load, twenty times (SLUICEWAY_CHAOS_SEED repeats a run)
 	@exec $(PY) -m pytest -s tests/chaos $(ARGS)
 
 check: $(STAMP) ## Lint, formatting, types and import contracts

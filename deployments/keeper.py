@@ -11,7 +11,7 @@ import datetime as dt
 import logging
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from uuid import UUID
 
@@ -35,6 +35,7 @@ from infra.postgres.connection import TRANSIENT, connect
 from infra.settings import Settings, read_settings
 from schemas.errors import SluicewayError, TransientError
 from tasks.database import find_database_url
+from tasks.prefect_api import require_prefect_address
 from tasks.seats import find_sitters, try_lock
 
 DEPLOYMENT = "stream_processing_pipeline/always-on"
@@ -62,7 +63,6 @@ class Keeper:
         self._deployment = deployment
         self._connection: asyncpg.Connection | None = None
         self._acts = False
-        self._empty_since: dict[int, dt.datetime] = {}
         self._unseated_since: dict[UUID, dt.datetime] = {}
         self._seated: set[UUID | None] = set()
         self._trouble = ""
@@ -100,21 +100,13 @@ class Keeper:
         if any(number not in seats for number in range(1, wanted + 1)):
             runs += await _read_ended(client, deployment.id)
         now = dt.datetime.now(dt.UTC)
-        self._remember(now, wanted, seats, runs)
-        view = View(now, wanted, seats, runs, self._empty_since, self._unseated_since, self._seated)
+        self._remember(now, set(seats.values()), runs)
+        view = View(now, wanted, seats, runs, self._unseated_since, self._seated)
         await self._act(client, deployment.id, decide(view))
 
-    def _remember(
-        self, now: dt.datetime, wanted: int, seats: dict[int, UUID | None], runs: Iterable[Run]
-    ) -> None:
-        """Take note since when each seat is empty, and each run without one."""
-        seated = set(seats.values())
+    def _remember(self, now: dt.datetime, seated: set[UUID | None], runs: Collection[Run]) -> None:
+        """Take note of who has sat in a seat, and since when each run has none."""
         self._seated = seated | (self._seated & {run.id for run in runs})
-        self._empty_since = {
-            number: self._empty_since.get(number, now)
-            for number in range(1, wanted + 1)
-            if number not in seats
-        }
         self._unseated_since = {
             run.id: self._unseated_since.get(run.id, now)
             for run in runs
@@ -154,7 +146,7 @@ class Keeper:
         """Start from nothing: who has lost a connection too gets the time to come back."""
         connection, self._connection = self._connection, None
         self._acts = False
-        self._empty_since, self._unseated_since = {}, {}
+        self._unseated_since = {}
         if connection is not None:
             connection.terminate()
 
@@ -234,6 +226,7 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", force=True)
     log.setLevel(logging.INFO)
     try:
+        require_prefect_address()
         asyncio.run(_keep(read_settings()))
     except SluicewayError as error:
         sys.exit(str(error))

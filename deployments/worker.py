@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import logging
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -17,6 +18,9 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.logging import get_logger
 from prefect.settings import PREFECT_WORKER_HEARTBEAT_SECONDS, PREFECT_WORKER_PREFETCH_SECONDS
 from prefect.workers.process import ProcessWorker
+
+from schemas.errors import SluicewayError
+from tasks.prefect_api import require_prefect_address
 
 FIRST_SERVER_ERROR = 500
 
@@ -99,7 +103,11 @@ def main() -> None:
     parser.add_argument("pool", help="the work pool whose runs to start here")
     parser.add_argument("--name", help="how Prefect shows this worker; by default any")
     given = parser.parse_args()
-    asyncio.run(work(given.pool, given.name))
+    try:
+        require_prefect_address()
+        asyncio.run(work(given.pool, given.name))
+    except SluicewayError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -40,10 +40,16 @@ def configure_logging(
     )
     logger = logging.getLogger(LOGGER)
     logger.setLevel(level.upper())
+    # Several lines a second while a broker is away: for the file, where our own line points to.
+    client = logging.getLogger("aiokafka")
+    client.propagate = False
     for handler in [each for each in logger.handlers if isinstance(each, DailyFile)]:
         logger.removeHandler(handler)
+        client.removeHandler(handler)
         handler.close()
-    logger.addHandler(DailyFile(folder, pipeline))
+    file = DailyFile(folder, pipeline)
+    logger.addHandler(file)
+    client.addHandler(file)
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         prefect = logging.getLogger(name)
         if _without_traceback not in prefect.filters:

@@ -70,7 +70,8 @@ class Settings(BaseSettings):
     kafka_session_timeout_seconds: float = Field(default=10.0, ge=6)
     """How long a consumer may be silent before its partitions go to others."""
     kafka_idle_pause_seconds: float = Field(default=0.0, ge=0, le=5)
-    """How long to ask an idle broker for nothing; for one that answers a fetch at once, empty."""
+    """How long to ask an idle broker for nothing; for the embedded one, which answers a fetch at
+    once, empty. Where it is set, Kafka is not told what was loaded."""
     stream_batch_messages: int = Field(default=20_000, ge=1, le=200_000)
     """A micro-batch is full with so many messages, or"""
     stream_batch_seconds: float = Field(default=0.5, gt=0, le=60)

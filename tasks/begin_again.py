@@ -16,5 +16,5 @@ async def begin_topic_again(settings: Settings, where: str) -> str:
     offsets = await read_topic_ends(settings, where)
     async with await open_pool(settings) as pool, pool.acquire() as connection:
         await begin_again(connection, reader, offsets)
-    shown = ", ".join(f"{partition} at {offset}" for partition, offset in offsets.items())
+    shown = ", ".join(f"{partition} at {offset}" for partition, offset in sorted(offsets.items()))
     return f"The group {reader.group} begins {reader.topic} again, by partition: {shown}."

@@ -70,10 +70,11 @@ class Tally:
 
     def add(self, other: "Tally") -> None:
         """Count what another has seen as well."""
-        self.filled += other.filled
-        self.present += other.present
-        self.mistyped += other.mistyped
-        self.rules += other.rules
+        # Not `+=`, which forgets a column whose cells were all empty.
+        self.filled.update(other.filled)
+        self.present.update(other.present)
+        self.mistyped.update(other.mistyped)
+        self.rules.update(other.rules)
         self.checked += other.checked
         self.example = {**other.example, **self.example}
 
@@ -120,13 +121,15 @@ def clean(
     spec: Spec,
     binding: Binding,
     tally: Tally,
+    sparse: bool = False,
 ) -> tuple[pl.DataFrame, list[Reject]]:
     """Return the rows that keep the contract, typed, and a reject for every other row.
 
     cells: String columns, named as in the header. lines: Int64, of the same height: where each
     row stood. The accepted frame has the contract's columns in order, then `_line` (Int64),
     `_row_hash` (Int64: xxh3 over the values, the same in every process and version) and
-    `_extra` (String: a JSON object, or null).
+    `_extra` (String: a JSON object, or null). sparse: an empty cell of a column that the contract
+    does not know says nothing, as if the row had no such column.
     """
     flaws = _Flaws(cells.height)
     present = [
@@ -146,14 +149,10 @@ def clean(
         ]
     )
     _check(frame, spec, flaws)
-    extra = _extra(cells, binding.unknown, flaws)
+    extra = _extra(cells, binding.unknown, flaws, sparse=sparse)
     frame = frame.with_columns(
         lines.alias(LINE),
-        # The encoding's version is named: a hash that changed would make every row look changed.
-        plh.hash_rows(*spec.names, *([extra] if extra is not None else []), version=1)
-        .nchash.xxh3_64()
-        .reinterpret(signed=True)
-        .alias(ROW_HASH),
+        _hash(spec.names, extra, sparse=sparse).alias(ROW_HASH),
         (extra if extra is not None else pl.lit(None, dtype=pl.String)).alias(EXTRA),
     )
     tally.checked += cells.height
@@ -312,7 +311,22 @@ def _named(column: Column, given: str) -> str:
     return "a value that is personal" if column.pii else f"'{_shown(given)}'"
 
 
-def _extra(cells: pl.DataFrame, unknown: tuple[str, ...], flaws: _Flaws) -> pl.Expr | None:
+def _hash(names: Sequence[str], extra: pl.Series | None, *, sparse: bool) -> pl.Expr:
+    # The encoding's version is named: a hash that changed would make every row look changed.
+    said = plh.hash_rows(*names, *([extra] if extra is not None else []), version=1)
+    hashed = said.nchash.xxh3_64().reinterpret(signed=True)
+    if extra is None or not sparse:
+        return hashed
+    return pl.when(extra.is_null()).then(_hash(names, None, sparse=True)).otherwise(hashed)
+
+
+def _extra(
+    cells: pl.DataFrame, unknown: tuple[str, ...], flaws: _Flaws, *, sparse: bool
+) -> pl.Series | None:
+    """Return what each row has beyond the contract, as a JSON object; None where there is none.
+
+    sparse: empty cells are left out of it, and it is null where nothing is left.
+    """
     if not unknown:
         return None
     for name in unknown:
@@ -323,7 +337,20 @@ def _extra(cells: pl.DataFrame, unknown: tuple[str, ...], flaws: _Flaws) -> pl.E
             flaws.add("type", shown, nul, lambda _, shown=shown: f"'{shown}' holds a NUL character")  # type: ignore[misc] # mypy sees no type in the default
     # In the order of their names: a file with its columns in another order says the same.
     named = sorted(zip(column_names(unknown), unknown, strict=True))
-    return pl.struct(cells[given].alias(name) for name, given in named).struct.json_encode()
+    if not sparse:
+        told = pl.struct(cells[given].alias(name) for name, given in named).struct.json_encode()
+        return cells.select(told.alias(EXTRA)).to_series()
+    members = [_member(name, cells[given]) for name, given in named]
+    listed = cells.select(pl.concat_str(members, separator=",", ignore_nulls=True)).to_series()
+    objects = pl.concat_str(pl.lit("{"), listed, pl.lit("}"))
+    said = pl.when(listed != "").then(objects)
+    return cells.select(said.alias(EXTRA)).to_series()
+
+
+def _member(name: str, cells: pl.Series) -> pl.Expr:
+    """Return a column as members of JSON objects, `"name":"cell"`; null where a cell is empty."""
+    told = pl.struct(cells.alias(name)).struct.json_encode().str.strip_prefix("{")
+    return pl.when(cells.is_not_null()).then(told.str.strip_suffix("}"))
 
 
 def _shown(text: str) -> str:

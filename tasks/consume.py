@@ -105,6 +105,9 @@ class Consumer:
         self._stack = AsyncExitStack()
         self._session: StreamSession | None = None
         self._nagged = -_NAG_SECONDS
+        # To a commit in mid-rebalance the embedded broker says that the generation is wrong;
+        # aiokafka then joins as a new member, and the group waits for the old one for good.
+        self._tells_kafka = not settings.kafka_idle_pause_seconds
 
     async def run(self, *, until_caught_up: bool = False) -> Progress:
         """Load what comes until the run is cancelled, or has caught up with what was there.
@@ -120,6 +123,7 @@ class Consumer:
         ]
         commit = asyncio.create_task(self._commit(), name="commit")
         watched = {*stages, commit}
+        done: set[asyncio.Task[None]] = set()
         if until_caught_up:
             watched.add(asyncio.create_task(self._catch_up(), name="catch up"))
         try:
@@ -127,7 +131,7 @@ class Consumer:
             for task in done:
                 task.result()
         finally:
-            drain = self._drain(watched - {commit}, commit)
+            drain = self._drain(watched - done - {commit}, {commit} - done)
             await _finish(asyncio.create_task(drain, name="drain"))
         return self.progress
 
@@ -181,10 +185,8 @@ class Consumer:
             except FencedError:
                 self.progress.fenced += 1
                 log.warning("a batch is left to another consumer", messages=len(batch.messages))
-                self.source.assignment.lose(
-                    [each.partition for each in batch.spans],
-                    for_seconds=self.source.session_seconds,
-                )
+                # Kafka will tell us so too. If it does not, they are ours after all.
+                self.source.assignment.give_back(batch, for_seconds=self.source.session_seconds)
                 return
             except _RETRIED as error:
                 await self._close_session()
@@ -238,7 +240,7 @@ class Consumer:
             for partition, offset in self.progress.next_offsets.items()
             if partition in owned and told.get(partition) != offset
         }
-        if offsets:
+        if offsets and self._tells_kafka:
             topic = self.reader.topic
             try:
                 await self.source.consumer.commit(
@@ -256,28 +258,31 @@ class Consumer:
         places = list(self.source.consumer.assignment())
         ends = await self.source.consumer.end_offsets(places)
         while True:
-            owned = self.source.assignment.owned
-            behind = [
-                place
-                for place, end in ends.items()
-                if place.partition in owned
-                and max(
-                    self.progress.next_offsets.get(place.partition, 0),
-                    owned[place.partition].claim.next_offset,
-                )
-                < end
-            ]
+            behind = [place for place, end in ends.items() if await self._is_behind(place, end)]
             if not behind and self._idle.is_set():
                 return
             await asyncio.sleep(0.05)
 
-    async def _drain(self, others: set[asyncio.Task[None]], commit: asyncio.Task[None]) -> None:
+    async def _is_behind(self, place: TopicPartition, end: int) -> bool:
+        """Tell whether the partition is ours, and has messages before `end` that are not loaded."""
+        owned = self.source.assignment.owned.get(place.partition)
+        if owned is None:  # not claimed yet, or another's
+            return place in self.source.consumer.assignment()
+        loaded = max(self.progress.next_offsets.get(place.partition, 0), owned.claim.next_offset)
+        if loaded >= end:
+            return False
+        # A log may end in marks of transactions, or in messages that compaction took away.
+        return owned.next_offset > loaded or await self.source.consumer.position(place) < end
+
+    async def _drain(
+        self, others: set[asyncio.Task[None]], commit: set[asyncio.Task[None]]
+    ) -> None:
         """Let the batch under way get there, then leave."""
         self._stopping = True
         await _end(others)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), _DRAIN_SECONDS)
-        await _end({commit})
+        await _end(commit)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._commit_to_kafka({}), _LEAVE_SECONDS)
         with suppress(TimeoutError):
@@ -311,7 +316,7 @@ async def _finish(task: asyncio.Task[None]) -> None:
 
 
 async def _end(tasks: set[asyncio.Task[None]]) -> None:
-    """Leave none of the tasks; the first that failed has been raised, others are told here."""
+    """Leave none of the tasks; one that failed has not been raised, and is told here."""
     for task in tasks:
         task.cancel()
     for result in await asyncio.gather(*tasks, return_exceptions=True):

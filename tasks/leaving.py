@@ -21,16 +21,18 @@ async def leave_when(reason: Coroutine[None, None, SluicewayError]) -> AsyncIter
         raise RuntimeError("There is no task that could be left.")
     cancelled_before = block.cancelling()
     watching = asyncio.create_task(reason)
+    is_left = False
 
     def leave(_: asyncio.Task[SluicewayError]) -> None:
+        nonlocal is_left
         if block.cancelling() == cancelled_before:
-            block.cancel()
+            is_left = block.cancel()
 
     watching.add_done_callback(leave)
     try:
         yield
     except asyncio.CancelledError:
-        if watching.done() and block.uncancel() == cancelled_before:
+        if is_left and block.uncancel() == cancelled_before:
             raise watching.result() from None
         raise
     finally:

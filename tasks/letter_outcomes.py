@@ -29,15 +29,21 @@ class Outcome(StrEnum):
 
 
 async def tell_outcomes(
-    connection: Connection, rows: MessageRows, wanted: Collection[int]
+    connection: Connection,
+    rows: MessageRows,
+    dead: Sequence[DeadLetter],
+    wanted: Collection[int],
 ) -> dict[int, Outcome]:
     """Return what became of these messages, by their position; of those that made a row.
 
-    To be called in the transaction of the load, after it: a row that lost shows by the table
-    holding something else for its key.
+    dead: those that made none. To be called in the transaction of the load, after it: a row that
+    lost shows by the table holding something else for its key.
     """
     outcomes: dict[int, Outcome] = {}
-    for dataset in rows.datasets:
+    refused = [each.position for each in dead]
+    for each in rows.datasets:
+        # A row that PostgreSQL refused has beaten no other.
+        dataset = each.without(refused)
         chosen = dataset.positions.is_in(list(wanted))
         positions = dataset.positions.filter(chosen).to_list()
         told = dict.fromkeys(positions, Outcome.LOADED)
@@ -83,9 +89,7 @@ async def settle_letters(
     ids = {(each["partition"], each["message_offset"]): each["id"] for each in waiting}
     places = zip(batch.messages.partitions.tolist(), batch.messages.offsets.tolist(), strict=True)
     letters = {position: ids[place] for position, place in enumerate(places) if place in ids}
-    for each in dead:
-        letters.pop(each.position, None)
-    outcomes = await tell_outcomes(connection, rows, letters.keys())
+    outcomes = await tell_outcomes(connection, rows, dead, letters.keys())
     await connection.execute(
         """
         UPDATE metadata.dead_letters AS d

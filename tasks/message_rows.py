@@ -157,6 +157,8 @@ def _check(source: SourceRows, spec: Spec, tally: Tally) -> tuple[pl.DataFrame, 
         spec=spec,
         binding=bind(source.cells.columns, spec, spec.table),
         tally=tally,
+        # Messages come together with others that have columns of their own.
+        sparse=True,
     )
     return accepted, [
         DeadLetter(

@@ -96,13 +96,18 @@ class Gathering:
     count: int = 0
     size_bytes: int = 0
 
-    def add(self, records: Sequence[ConsumerRecord], *, epoch: int, generation: int) -> None:
-        """Take the next records of one partition; there is at least one."""
-        first, last = records[0], records[-1]
-        span = self.spans.get(first.partition)
+    def add(
+        self, records: Sequence[ConsumerRecord], *, first: int, epoch: int, generation: int
+    ) -> None:
+        """Take the next records of one partition; there is at least one.
+
+        first: the offset that was asked for; the log may have none there any more.
+        """
+        partition, last = records[0].partition, records[-1]
+        span = self.spans.get(partition)
         if span is None:
-            self.spans[first.partition] = Span(
-                first.partition, epoch, generation, first.offset, last.offset + 1, last.timestamp
+            self.spans[partition] = Span(
+                partition, epoch, generation, first, last.offset + 1, last.timestamp
             )
         else:
             span.next, span.last_timestamp_ms = last.offset + 1, last.timestamp

@@ -16,7 +16,6 @@ from infra.postgres.copy import affected
 from schemas.errors import SluicewayError
 from tasks.messages import Span
 
-
 log = structlog.get_logger("sluiceway.stream")
 
 _COMMIT_SECONDS = 5
@@ -60,13 +59,37 @@ async def find_known(connection: Connection, reader: Reader) -> set[int]:
     return {row["partition"] for row in rows}
 
 
+async def begin_new_group(
+    connection: Connection, reader: Reader, start_offsets: dict[int, int]
+) -> None:
+    """Leave an offset for each partition that has none; nobody claims them yet.
+
+    A group that begins at the latest needs them all at once: a partition that its next owner finds
+    unknown, while others are known, is taken for one that was added to the topic.
+    """
+    await connection.execute(
+        """
+        INSERT INTO metadata.stream_offsets
+            (consumer_group, topic, partition, next_offset, epoch, owner)
+        SELECT $1, $2, g.partition, g.next_offset, 0, $5
+        FROM unnest($3::int[], $4::bigint[]) AS g (partition, next_offset) ORDER BY g.partition
+        ON CONFLICT DO NOTHING
+        """,
+        reader.group,
+        reader.topic,
+        list(start_offsets),
+        list(start_offsets.values()),
+        reader.owner,
+    )
+
+
 async def claim_partition(
     connection: Connection, reader: Reader, partition: int, start_offset: int
 ) -> Claim:
     """Make the partition ours; a group that never read it begins at `start_offset`.
 
     Waits for a commit of the owner before, so that the offset returned is the last one. An owner
-    that does not come to an end is cut off, and LockNotAvailableError raised: the next try succeeds.
+    that does not get there is cut off, and LockNotAvailableError raised: the next try succeeds.
     """
     try:
         async with connection.transaction():
@@ -122,7 +145,8 @@ async def _cut_off_owner(connection: Connection, reader: Reader, partition: int)
 async def advance(connection: Connection, reader: Reader, spans: Sequence[Span]) -> None:
     """Move the offsets past the spans, in the caller's transaction.
 
-    Raises FencedError where any of the partitions is not ours any more.
+    A span begins where the offset stands, or it is refused: none is passed over. Raises
+    FencedError where any of the partitions is not ours any more.
     """
     status = await connection.execute(
         """
@@ -132,7 +156,7 @@ async def advance(connection: Connection, reader: Reader, spans: Sequence[Span])
         FROM unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
             AS g (partition, epoch, first_offset, next_offset, last_timestamp_ms)
         WHERE o.consumer_group = $1 AND o.topic = $2 AND o.partition = g.partition
-            AND o.epoch = g.epoch AND o.next_offset <= g.first_offset
+            AND o.epoch = g.epoch AND o.next_offset = g.first_offset
         """,
         reader.group,
         reader.topic,
@@ -147,6 +171,24 @@ async def advance(connection: Connection, reader: Reader, spans: Sequence[Span])
             f"A partition of {reader.topic} that this consumer was loading belongs to another one "
             "now: the batch is left to that one."
         )
+
+
+async def skip_deleted(
+    connection: Connection, reader: Reader, claim: Claim, next_offset: int
+) -> None:
+    """Move a claimed partition's offset to the first message that its log still has."""
+    await connection.execute(
+        """
+        UPDATE metadata.stream_offsets
+        SET next_offset = $5, last_timestamp_ms = NULL, updated_at = clock_timestamp()
+        WHERE consumer_group = $1 AND topic = $2 AND partition = $3 AND epoch = $4
+        """,
+        reader.group,
+        reader.topic,
+        claim.partition,
+        claim.epoch,
+        next_offset,
+    )
 
 
 async def is_committed(connection: Connection, reader: Reader, spans: Sequence[Span]) -> bool:

@@ -3,7 +3,16 @@
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 
-from schemas.errors import TransientError
+from schemas.errors import SettingError, TransientError
+
+
+def require_prefect_address() -> None:
+    """Raise SettingError where no server is named; Prefect would start one that nobody knows."""
+    if not PREFECT_API_URL.value():
+        raise SettingError(
+            "No Prefect server is named: set PREFECT_API_URL to its address, as "
+            "http://prefect.example:4200/api."
+        )
 
 
 async def require_prefect() -> None:

@@ -5,7 +5,7 @@ that could not be written down. Whoever reads the topic tells letters apart by t
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -25,6 +25,7 @@ from infra.kafka.producer import Producer
 from infra.postgres.connection import TRANSIENT, Connection, Pool
 from infra.settings import Settings
 from schemas.errors import SluicewayError, TerminalError
+from tasks.letter_rows import take_while_small
 
 log = structlog.get_logger("sluiceway.stream")
 
@@ -171,16 +172,6 @@ async def _lock_letters(connection: Connection) -> list[asyncpg.Record]:
         _DETAIL_CHARACTERS,
     )
     return letters
-
-
-def take_while_small(letters: Iterable[asyncpg.Record], max_bytes: int) -> Iterator[int]:
-    """Yield the ids of letters until their values would be larger than that; at least one."""
-    taken_bytes = 0
-    for each in letters:
-        if taken_bytes and taken_bytes + (each["size_bytes"] or 0) > max_bytes:
-            return
-        taken_bytes += each["size_bytes"] or 0
-        yield each["id"]
 
 
 async def _send(client: AIOKafkaProducer, topic: str, letters: Sequence[asyncpg.Record]) -> _Round:

@@ -7,27 +7,32 @@ late replaces nothing newer.
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
 from time import monotonic
 
 import asyncpg
-import numpy as np
 import structlog
 
 from infra.postgres.connection import Connection, Pool
 from schemas.dataset import Spec
-from tasks.dead_letters import storable
 from tasks.lasting_session import LastingSession
 from tasks.letter_choice import Choice, Plan, count_left, lock_letters, plan_replay
 from tasks.letter_outcomes import Outcome, tell_outcomes
+from tasks.letter_rows import (
+    find_sources,
+    find_spans,
+    mark_letters,
+    read_letters,
+    rebuild_messages,
+    split_by_reader,
+    take_while_small,
+)
 from tasks.load_batch import BatchReport, count_rejects, note_batch
 from tasks.message_rows import MessageRows, make_rows
-from tasks.messages import Batch, DeadLetter, Messages, Span
+from tasks.messages import Batch, DeadLetter
 from tasks.offsets import Reader
-from tasks.relay_dead_letters import take_while_small
 from tasks.stream_session import StreamSession
 
 log = structlog.get_logger("sluiceway.stream")
@@ -98,7 +103,6 @@ class _Chunk:
     batch_ids: list[int] = field(default_factory=list)
     outcomes: dict[Kind, Counter[Outcome]] = field(default_factory=dict)
     new_reasons: Counter[str] = field(default_factory=Counter)
-    letters: int = 0
 
 
 async def replay_dead_letters(
@@ -150,11 +154,10 @@ class _Run:
         plan, deadline = self._replay.plan, monotonic() + _BUSY_SECONDS
         while True:
             await self._replay_free()
-            if self._left == 0:
-                return
-            busy = await self._session.run(lambda opened: count_left(opened.connection, plan))
-            self._replay.busy = min(busy, self._left)
-            if not busy or monotonic() > deadline:
+            others = await self._session.run(lambda opened: count_left(opened.connection, plan))
+            # What others have replayed meanwhile is done, and what is beyond the limit not ours.
+            self._replay.busy = min(others, self._left)
+            if not self._replay.busy or monotonic() > deadline:
                 return
             await asyncio.sleep(_BUSY_PAUSE_SECONDS)
 
@@ -202,18 +205,18 @@ class _Run:
         if not locked:
             return None
         ids = list(take_while_small(locked, _CHUNK_BYTES))
-        chunk = _Chunk(last_id=ids[-1], letters=len(ids))
+        chunk = _Chunk(last_id=ids[-1])
         parts = [
             (reader, letters, await self._make_rows(letters))
-            for reader, letters in _by_reader(await _read_letters(connection, ids))
+            for reader, letters in split_by_reader(await read_letters(connection, ids))
         ]
         # All locks at once, in their order: a second part would take them out of it.
         await session.lock(*(rows for _, _, rows in parts), is_replay=True)
         for reader, letters, rows in parts:
-            batch = Batch(rows.messages, _spans(letters))
+            batch = Batch(rows.messages, find_spans(letters))
             failed, outcomes, report = await self._load(session, reader, batch, rows)
             chunk.batch_ids.append(report.batch_id)
-            await _mark(connection, letters, outcomes, failed)
+            await mark_letters(connection, letters, outcomes, failed, find_sources(rows))
             for position, letter in enumerate(letters):
                 kind = letter["source"], letter["reason"]
                 chunk.outcomes.setdefault(kind, Counter())[outcomes[position]] += 1
@@ -221,7 +224,7 @@ class _Run:
         return chunk
 
     async def _make_rows(self, letters: Sequence[asyncpg.Record]) -> MessageRows:
-        return await asyncio.to_thread(make_rows, _rebuild(letters), self._specs)
+        return await asyncio.to_thread(make_rows, rebuild_messages(letters), self._specs)
 
     async def _load(
         self, session: StreamSession, reader: Reader, batch: Batch, rows: MessageRows
@@ -235,7 +238,7 @@ class _Run:
         for table, ledger in ledgers.items():
             ledger.refuse_imbalance(f"dead letters of {reader.topic} ({table})")
         failed = [*rows.dead, *refused]
-        outcomes = await tell_outcomes(session.connection, rows, range(len(rows.messages)))
+        outcomes = await tell_outcomes(session.connection, rows, failed, range(len(rows.messages)))
         outcomes |= {each.position: Outcome.FAILED for each in failed}
         report = BatchReport(
             batch_id=batch_id,
@@ -257,109 +260,3 @@ async def _is_committed(connection: Connection, chunk: _Chunk) -> bool:
         "SELECT EXISTS (SELECT FROM metadata.stream_batches WHERE id = ANY($1))", chunk.batch_ids
     )
     return found
-
-
-async def _read_letters(connection: Connection, ids: Iterable[int]) -> list[asyncpg.Record]:
-    rows: list[asyncpg.Record] = await connection.fetch(
-        """
-        SELECT id, consumer_group, topic, generation, partition, message_offset, source, reason,
-            message_key, message_value, message_time
-        FROM metadata.dead_letters WHERE id = ANY($1)
-        ORDER BY consumer_group, topic, generation, partition, message_offset
-        """,
-        list(ids),
-    )
-    return rows
-
-
-def _by_reader(
-    letters: Iterable[asyncpg.Record],
-) -> Iterator[tuple[Reader, Sequence[asyncpg.Record]]]:
-    """Yield each group's letters of each topic.
-
-    A topic that was made anew holds other messages at the same places: each has its own part.
-    """
-    for (group, topic, _), part in groupby(
-        letters, key=lambda each: (each["consumer_group"], each["topic"], each["generation"])
-    ):
-        yield Reader(group, topic), tuple(part)
-
-
-def _rebuild(letters: Sequence[asyncpg.Record]) -> Messages:
-    """Return the messages as they were read from Kafka."""
-    return Messages(
-        topic=letters[0]["topic"],
-        partitions=np.array([each["partition"] for each in letters], dtype=np.int32),
-        offsets=np.array([each["message_offset"] for each in letters], dtype=np.int64),
-        timestamps_ms=np.array([_milliseconds(each) for each in letters], dtype=np.int64),
-        keys=[each["message_key"] for each in letters],
-        values=[each["message_value"] for each in letters],
-    )
-
-
-def _milliseconds(letter: asyncpg.Record) -> int:
-    time = letter["message_time"]
-    return -1 if time is None else round(time.timestamp() * 1000)
-
-
-def _spans(letters: Sequence[asyncpg.Record]) -> tuple[Span, ...]:
-    """Return from where to where the letters lie; between them are messages of no concern."""
-    spans = []
-    for partition, group in groupby(letters, key=lambda each: each["partition"]):
-        part = list(group)
-        last = part[-1]
-        spans.append(
-            Span(
-                partition=partition,
-                epoch=0,
-                generation=last["generation"],
-                first=part[0]["message_offset"],
-                next=last["message_offset"] + 1,
-                last_timestamp_ms=_milliseconds(last),
-            )
-        )
-    return tuple(spans)
-
-
-async def _mark(
-    connection: Connection,
-    letters: Sequence[asyncpg.Record],
-    outcomes: Mapping[int, Outcome],
-    failed: Iterable[DeadLetter],
-) -> None:
-    """Write down what became of each letter.
-
-    What failed is relayed anew, with the reason that holds now.
-    """
-    reasons = {each.position: each for each in failed}
-    found = [reasons.get(position) for position in range(len(letters))]
-    await connection.execute(
-        """
-        UPDATE metadata.dead_letters AS d
-        SET attempts = d.attempts + 1, replayed_at = clock_timestamp(), outcome = g.outcome,
-            source = coalesce(g.source, d.source),
-            reason = coalesce(g.reason, d.reason), detail = coalesce(g.detail, d.detail),
-            contract_version =
-                CASE WHEN g.has_failed THEN g.contract_version ELSE d.contract_version END,
-            earlier_reasons = CASE
-                WHEN g.has_failed THEN d.earlier_reasons || jsonb_build_object(
-                    'reason', d.reason, 'contract_version', d.contract_version,
-                    'found_at', coalesce(d.replayed_at, d.buried_at)
-                )
-                ELSE d.earlier_reasons
-            END,
-            relayed_at = CASE WHEN NOT g.has_failed THEN d.relayed_at END,
-            relay_attempts = CASE WHEN g.has_failed THEN 0 ELSE d.relay_attempts END
-        FROM unnest(
-            $1::bigint[], $2::text[], $3::boolean[], $4::text[], $5::text[], $6::text[], $7::text[]
-        ) AS g (id, outcome, has_failed, source, reason, detail, contract_version)
-        WHERE d.id = g.id
-        """,
-        [each["id"] for each in letters],
-        [outcomes[position] for position in range(len(letters))],
-        [each is not None for each in found],
-        [storable(each.source) if each else None for each in found],
-        [storable(each.reason) if each else None for each in found],
-        [storable(each.detail) if each else None for each in found],
-        [each.contract_version if each else None for each in found],
-    )

@@ -205,7 +205,12 @@ class _Run:
                 stretch = self._open[place]
                 wanted_records = [each for each in records if each.offset < stretch.until]
                 if wanted_records:
-                    gathering.add(wanted_records, epoch=0, generation=stretch.generation)
+                    gathering.add(
+                        wanted_records,
+                        first=wanted_records[0].offset,
+                        epoch=0,
+                        generation=stretch.generation,
+                    )
                 heard = monotonic()
             if await self._close_read():
                 heard = monotonic()

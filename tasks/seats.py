@@ -104,9 +104,9 @@ class _Seat:
             "needed."
         )
 
-    async def take(self) -> None:
+    async def take(self, wait_seconds: float = 60.0) -> None:
         """Have the seat; raises SeatTakenError where another run has it."""
-        connection = await connect(self._url)
+        connection = await connect(self._url, wait_seconds=wait_seconds)
         try:
             await connection.execute(
                 "SELECT set_config('application_name', $1, false)", _write(self._flow_run_id)
@@ -136,7 +136,7 @@ class _Seat:
             log.warning("the seat is lost with PostgreSQL's connection", consumer=self._number)
             while self._connection is None:
                 try:
-                    await self.take()
+                    await self.take(wait_seconds=_RETRY_SECONDS)
                 except SeatTakenError as taken:
                     return taken
                 except (TransientError, *TRANSIENT):

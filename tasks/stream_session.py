@@ -13,6 +13,7 @@ from infra.postgres.layout import LANDED_COLUMNS, LINEAGE_COLUMNS, STAGING
 from infra.postgres.merge_sql import CHANGED, CONFIRMED, NEW, SUPERSEDED, UNCHANGED
 from infra.postgres.session_sql import LOSES, SessionSql, session_sql
 from schemas.dataset import Role, Spec
+from schemas.errors import TerminalError
 from tasks.clean import EXTRA
 from tasks.ledger import Ledger
 from tasks.merge import add_dates, infer_members, lock_dataset, locking_place, merge_rows
@@ -30,8 +31,10 @@ _SETTINGS = """
     SET idle_in_transaction_session_timeout = '10s';
 """
 _STATEMENT_SECONDS = 30
-"""The same for any statement but a COPY whose rest does not come: no timeout of PostgreSQL ends that
-wait; whoever claims the partitions next does."""
+"""The same for any statement but a COPY whose rest does not come: no timeout of PostgreSQL ends
+that wait, but whoever claims the partitions next."""
+_SEARCH_SECONDS = 600
+"""For a replay's look at what is staged already."""
 
 _POISON = (
     asyncpg.DataError,
@@ -39,6 +42,9 @@ _POISON = (
     asyncpg.ProgramLimitExceededError,
 )
 """What PostgreSQL says of a value that it will not take, however often it is asked."""
+
+MAX_REFUSED = 100
+"""Rows of one batch. Each costs a dozen tries; so many are no dirty data but another table."""
 
 _BATCH_IDS = 100
 
@@ -88,7 +94,7 @@ class StreamSession:
         for spec in sorted(specs.values(), key=locking_place):
             if is_replay or spec.role is not Role.STAGING:
                 await lock_dataset(self.connection, spec.table)
-        await self.connection.execute(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")
+        await self._bound_statements(_STATEMENT_SECONDS)
 
     async def load(
         self, rows: MessageRows, batch_id: int, *, only_missing: bool = False
@@ -136,26 +142,32 @@ class StreamSession:
         """Return the rows that PostgreSQL refuses beside those before them; leaves none loaded."""
         trial = self.connection.transaction()
         await trial.start()
-        dead = await self._bisect(dataset.in_key_order(), batch_id, only_missing=only_missing)
+        dead: list[DeadLetter] = []
+        await self._bisect(dataset.in_key_order(), batch_id, dead, only_missing=only_missing)
         await trial.rollback()
         return dead
 
     async def _bisect(
-        self, dataset: DatasetRows, batch_id: int, *, only_missing: bool
-    ) -> list[DeadLetter]:
+        self, dataset: DatasetRows, batch_id: int, dead: list[DeadLetter], *, only_missing: bool
+    ) -> None:
+        """Add each row that PostgreSQL refuses to the dead; raises when there is no end of them."""
         try:
             async with self.connection.transaction():
                 await self._land(dataset, batch_id, only_missing=only_missing)
         except _POISON as error:
             height = dataset.rows.height
             if height <= 1:
-                return [_refused(dataset, error)]
-            dead = []
+                dead.append(_refused(dataset, error))
+                if len(dead) > MAX_REFUSED:
+                    raise TerminalError(
+                        f"PostgreSQL refuses more than {MAX_REFUSED} rows of a batch of "
+                        f"{dataset.spec.table} that its contract takes ({dead[-1].detail}); the "
+                        "batch waits: mend the table, or the contract."
+                    ) from error
+                return
             for start, length in ((0, height // 2), (height // 2, height - height // 2)):
                 part = dataset.take(start, length)
-                dead += await self._bisect(part, batch_id, only_missing=only_missing)
-            return dead
-        return []
+                await self._bisect(part, batch_id, dead, only_missing=only_missing)
 
     async def _land(self, dataset: DatasetRows, batch_id: int, *, only_missing: bool) -> Ledger:
         spec, sql = dataset.spec, session_sql(dataset.spec)
@@ -169,7 +181,7 @@ class StreamSession:
         dataset = dataset.in_key_order()
         loses, duplicates, superseded = dataset.rank()
         await self._copy(dataset, batch_id, "pg_temp", sql.landing_name, loses)
-        staged = affected(await self.connection.execute(sql.stage(only_missing=only_missing)))
+        staged = await self._stage(sql, only_missing=only_missing)
         if spec.role is Role.STAGING:
             return Ledger(inserted=staged, unchanged=dataset.rows.height - staged)
         inferred = await infer_members(self.connection, sql, dataset.named)
@@ -198,6 +210,19 @@ class StreamSession:
         return Ledger(
             inserted=inserted, updated=updated, unchanged=unchanged, superseded=superseded
         )
+
+    async def _stage(self, sql: SessionSql, *, only_missing: bool) -> int:
+        statement = sql.stage(only_missing=only_missing)
+        if not only_missing:
+            return affected(await self.connection.execute(statement))
+        # It reads what was staged before, however much that is, and waits for nobody meanwhile.
+        await self._bound_statements(_SEARCH_SECONDS)
+        staged = affected(await self.connection.execute(statement))
+        await self._bound_statements(_STATEMENT_SECONDS)
+        return staged
+
+    async def _bound_statements(self, seconds: int) -> None:
+        await self.connection.execute(f"SET LOCAL statement_timeout = '{seconds}s'")
 
     async def _copy(
         self,

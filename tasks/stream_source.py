@@ -22,16 +22,25 @@ from aiokafka.errors import (
 )
 
 from infra.kafka.client import UNREACHABLE, connection_options
-from infra.postgres.connection import TRANSIENT, Pool
+from infra.postgres.connection import TRANSIENT, Connection, Pool
 from infra.settings import Settings
 from schemas.errors import TerminalError, TransientError
 from tasks.messages import Batch, Gathering
-from tasks.offsets import Claim, Reader, claim_partition, find_known
+from tasks.offsets import (
+    Claim,
+    Reader,
+    begin_new_group,
+    claim_partition,
+    find_known,
+    skip_deleted,
+)
 
 log = structlog.get_logger("sluiceway.stream")
 
 MAX_BATCH_BYTES = 32 << 20
 """A batch of large messages is full long before it has its number of them."""
+SHORT_LOG_SECONDS = 10.0
+"""How long a log may end before what was loaded of it, before that is taken for true."""
 _IDLE_SECONDS = 0.2
 _RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 _REVOKE_SECONDS = 5.0
@@ -79,24 +88,21 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
             self.consumer.pause(each)
             self.unclaimed[each.partition] = 0.0
 
-    def lose(self, partitions: Iterable[int], *, for_seconds: float) -> None:
-        """Give up partitions that another consumer has claimed.
+    def lose(self, partition: int, *, for_seconds: float = 0.0) -> None:
+        """Give up a partition; it is claimed anew then, unless Kafka has given it to another."""
+        if self.owned.pop(partition, None) is not None:
+            self.unclaimed[partition] = monotonic() + for_seconds
 
-        Kafka will tell us so too. If it does not, they are ours after all, and claimed anew.
-        """
-        for each in partitions:
-            if self.owned.pop(each, None) is not None:
-                self.unclaimed[each] = monotonic() + for_seconds
-
-    def give_back(self, batch: Batch) -> None:
+    def give_back(self, batch: Batch, *, for_seconds: float = 0.0) -> None:
         """Let what was fetched for a batch that will not be loaded be fetched again.
 
-        A partition of it may still be ours, and has been read past the batch.
+        A partition of it may still be ours, and has been read past the batch. One that was claimed
+        anew since has not.
         """
         for each in batch.spans:
             owned = self.owned.get(each.partition)
             if owned is not None and owned.claim.epoch == each.epoch:
-                self.lose([each.partition], for_seconds=0.0)
+                self.lose(each.partition, for_seconds=for_seconds)
 
     def holds(self, batch: Batch) -> bool:
         """Tell whether the batch's partitions are still ours, as far as we know."""
@@ -135,6 +141,7 @@ class StreamSource:
         self.assignment = Assignment(self.consumer, wait_for_flush)
         self.notes: list[str] = []
         """What a person has to know of this run."""
+        self._short_since: dict[int, float] = {}
         self._failures = 0
         self._nagged = -_NAG_SECONDS
         self.gathering: Gathering | None = None
@@ -187,7 +194,12 @@ class StreamSource:
                 return None
             for partition, records in found:
                 owned = self.assignment.owned[partition]
-                gathering.add(records, epoch=owned.claim.epoch, generation=owned.claim.generation)
+                gathering.add(
+                    records,
+                    first=owned.next_offset,
+                    epoch=owned.claim.epoch,
+                    generation=owned.claim.generation,
+                )
                 owned.next_offset = records[-1].offset + 1
             if gathering.count and deadline is None:
                 deadline = monotonic() + self._settings.stream_batch_seconds
@@ -205,7 +217,7 @@ class StreamSource:
         except OffsetOutOfRangeError as error:
             # Retention or a new topic: the claim looks at what is there.
             for each in error.args[0]:
-                self.assignment.lose([each.partition], for_seconds=0.0)
+                self.assignment.lose(each.partition)
             return []
         except NoOffsetForPartitionError:
             return []  # of a partition that is not claimed yet
@@ -240,9 +252,9 @@ class StreamSource:
 
     async def _claim_due(self) -> None:
         """Claim the partitions that are assigned and not yet ours; failures are tried again."""
-        due = [
+        due = sorted(
             partition for partition, at in self.assignment.unclaimed.items() if at <= monotonic()
-        ]
+        )
         if not due:
             return
         serial = self.assignment.serial
@@ -262,26 +274,56 @@ class StreamSource:
         begins = await self.consumer.beginning_offsets(places)
         ends = await self.consumer.end_offsets(places)
         async with self._pool.acquire() as connection:
-            known = await find_known(connection, self.reader)
+            if self._settings.kafka_start_from == "latest":
+                await self._begin_at_latest(connection)
             for place in places:
                 if self.assignment.serial != serial:
                     return
                 # A partition that was added to a topic the group reads holds nothing but news.
-                from_latest = self._settings.kafka_start_from == "latest" and not known
-                start = ends[place] if from_latest else begins[place]
-                claim = await claim_partition(connection, self.reader, place.partition, start)
+                claim = await claim_partition(
+                    connection, self.reader, place.partition, begins[place]
+                )
+                if claim.next_offset < begins[place]:
+                    await skip_deleted(connection, self.reader, claim, begins[place])
+                # Asked after the claim: its owner before may just have loaded up to the new end.
+                if claim.next_offset > ends[place] and await self._is_short(place, claim):
+                    continue
                 if self.assignment.serial != serial:
                     return
-                self._begin(place, claim, begins[place], ends[place])
+                self._begin(place, claim, begins[place])
 
-    def _begin(self, place: TopicPartition, claim: Claim, begin: int, end: int) -> None:
-        """Read on from the claim's offset."""
-        if claim.next_offset > end:
+    async def _begin_at_latest(self, connection: Connection) -> None:
+        """Leave the end of every partition as the offset of a group that has read none of them."""
+        if await find_known(connection, self.reader):
+            return
+        partitions = self.consumer.partitions_for_topic(self.reader.topic) or ()
+        places = [TopicPartition(self.reader.topic, each) for each in partitions]
+        ends = await self.consumer.end_offsets(places)
+        await begin_new_group(
+            connection, self.reader, {each.partition: end for each, end in ends.items()}
+        )
+
+    async def _is_short(self, place: TopicPartition, claim: Claim) -> bool:
+        """Tell whether the log ends before the claim's offset; raises when it goes on to.
+
+        A leader that is new may not know for a moment how far its log is acknowledged.
+        """
+        end = (await self.consumer.end_offsets([place]))[place]
+        if claim.next_offset <= end:
+            self._short_since.pop(place.partition, None)
+            return False
+        since = self._short_since.setdefault(place.partition, monotonic())
+        if monotonic() - since > SHORT_LOG_SECONDS:
             raise TerminalError(
                 f"{self._where(place.partition)} ends at offset {end}, and {claim.next_offset} "
                 f"messages of it were loaded: the broker lost some, or the topic was made anew. "
                 f"{self._remedy()}"
             )
+        self.assignment.unclaimed[place.partition] = monotonic() + 1.0
+        return True
+
+    def _begin(self, place: TopicPartition, claim: Claim, begin: int) -> None:
+        """Read on from the claim's offset."""
         next_offset, proof = claim.next_offset, claim.last_timestamp_ms
         if next_offset < begin:
             log.error(
@@ -321,8 +363,12 @@ class StreamSource:
         self.consumer.pause(*held)
         log.warning("paused: batches cannot be loaded as fast as they come", partitions=len(held))
         while not is_wanted():
-            # Kafka takes a member that asks for nothing for dead.
-            await self.consumer.getmany(timeout_ms=0)
+            # Kafka takes a member that asks for nothing for dead. What it says now of a partition
+            # it says again once that is claimed, or resumed.
+            with contextlib.suppress(
+                NoOffsetForPartitionError, OffsetOutOfRangeError, *UNREACHABLE
+            ):
+                await self.consumer.getmany(timeout_ms=0)
             await wait(1.0)
         assigned = self.consumer.assignment()
         self.consumer.resume(

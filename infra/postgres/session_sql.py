@@ -73,6 +73,8 @@ class SessionSql(MergeSql):
 WHERE NOT EXISTS (
     SELECT FROM {staging} AS s
     WHERE s."_source" = l."_source" AND s."_line" = l."_line" AND s."_version" = l."_version"
+        AND s."_line" >= (SELECT min(m."_line") FROM {self.landing} AS m)
+        AND s."_line" <= (SELECT max(m."_line") FROM {self.landing} AS m)
 )"""
             if only_missing
             else ""

@@ -300,6 +300,8 @@ SELECT "id", "name", "username", "email", "phone", "website", "address_street", 
 WHERE NOT EXISTS (
     SELECT FROM "staging"."api_users" AS s
     WHERE s."_source" = l."_source" AND s."_line" = l."_line" AND s."_version" = l."_version"
+        AND s."_line" >= (SELECT min(m."_line") FROM "pg_temp"."api_users__session" AS m)
+        AND s."_line" <= (SELECT max(m."_line") FROM "pg_temp"."api_users__session" AS m)
 );
 
 -- stream: judge: none repeated

@@ -289,6 +289,8 @@ SELECT "customer_id", "name", "email", "city", "country", "signup_date", "credit
 WHERE NOT EXISTS (
     SELECT FROM "staging"."customers" AS s
     WHERE s."_source" = l."_source" AND s."_line" = l."_line" AND s."_version" = l."_version"
+        AND s."_line" >= (SELECT min(m."_line") FROM "pg_temp"."customers__session" AS m)
+        AND s."_line" <= (SELECT max(m."_line") FROM "pg_temp"."customers__session" AS m)
 );
 
 -- stream: judge: none repeated

@@ -307,6 +307,8 @@ SELECT "product_id", "name", "category", "price", "weight_kg", "active", "_line"
 WHERE NOT EXISTS (
     SELECT FROM "staging"."products" AS s
     WHERE s."_source" = l."_source" AND s."_line" = l."_line" AND s."_version" = l."_version"
+        AND s."_line" >= (SELECT min(m."_line") FROM "pg_temp"."products__session" AS m)
+        AND s."_line" <= (SELECT max(m."_line") FROM "pg_temp"."products__session" AS m)
 );
 
 -- stream: judge: none repeated

@@ -370,6 +370,8 @@ SELECT "order_id", "customer_id", "product_id", "order_date", "quantity", "unit_
 WHERE NOT EXISTS (
     SELECT FROM "staging"."sales_data" AS s
     WHERE s."_source" = l."_source" AND s."_line" = l."_line" AND s."_version" = l."_version"
+        AND s."_line" >= (SELECT min(m."_line") FROM "pg_temp"."sales_data__session" AS m)
+        AND s."_line" <= (SELECT max(m."_line") FROM "pg_temp"."sales_data__session" AS m)
 );
 
 -- stream: upsert

@@ -146,7 +146,9 @@ def make_group(pool: Pool, execution_id: int) -> Callable[[Mapping[str, Spec]], 
 class Feed:
     """A group's side of the database that keeps its claims, its session and what it has read."""
 
-    def __init__(self, session: StreamSession, execution_id: int, specs: Mapping[str, Spec]) -> None:
+    def __init__(
+        self, session: StreamSession, execution_id: int, specs: Mapping[str, Spec]
+    ) -> None:
         self.session = session
         self.execution_id = execution_id
         self.specs = specs
@@ -171,7 +173,8 @@ class Feed:
         count = len(values)
         places = np.array(offsets or range(claim.next_offset, claim.next_offset + count), np.int64)
         times = np.array(timestamps_ms or [1_790_000_000_000] * count, np.int64)
-        first, after = int(places[0]), int(places[-1]) + 1
+        # What lies between the offset that is due and the first message was compacted away.
+        first, after = min(int(places[0]), claim.next_offset), int(places[-1]) + 1
         self.claims[partition] = replace(claim, next_offset=max(after, claim.next_offset))
         messages = StreamMessages(
             topic=self.reader.topic,

@@ -1,4 +1,4 @@
-"""A micro-batch: all of its messages are rows or dead letters, and all of it is there or nothing."""
+"""A micro-batch: each message is a row or a dead letter, and all of it is there or nothing."""
 
 import asyncio
 import datetime as dt
@@ -11,9 +11,10 @@ import asyncpg
 import pytest
 
 from deployments.bootstrap import bootstrap
-from infra.postgres.connection import Pool
+from infra.postgres.connection import TRANSIENT, Pool
 from schemas.dataset import Dataset, History, Role, column
-from tasks import merge
+from schemas.errors import TerminalError
+from tasks import merge, stream_session
 from tasks.ledger import Ledger
 from tasks.offsets import FencedError
 from tasks.stream_session import StreamSession
@@ -60,6 +61,16 @@ class Remarks(Dataset, table="remarks", role=Role.STAGING):
 DATASETS = (Gates, Tariffs, Passages, Remarks)
 SPECS = {each.spec.table: each.spec for each in DATASETS}
 NOON = dt.datetime(2026, 11, 20, 12, tzinfo=dt.UTC)
+TABLES = (
+    "warehouse.dim_gates",
+    "warehouse.dim_tariffs",
+    "warehouse.fact_passages",
+    "staging.gates",
+    "staging.tariffs",
+    "staging.passages",
+    "staging.remarks",
+    "metadata.dead_letters",
+)
 HUGE = "".join(chr(0x4E00 + number * 7 % 20_000) for number in range(9_000))
 """No index of PostgreSQL takes so long a text, however well it is compressed."""
 
@@ -106,9 +117,19 @@ def feed(owner, session, execution_id: int, make_feed) -> Any:
 async def letters(owner: asyncpg.Connection) -> list[tuple[int, str]]:
     """Return offset and reason of each dead letter."""
     rows = await owner.fetch(
-        "SELECT message_offset, reason FROM metadata.dead_letters ORDER BY partition, message_offset"
+        "SELECT message_offset, reason FROM metadata.dead_letters"
+        " ORDER BY partition, message_offset"
     )
     return [tuple(row) for row in rows]
+
+
+async def dump(owner: asyncpg.Connection, *tables: str) -> list[list[str]]:
+    """Return every row of each table as a text."""
+    found = []
+    for table in tables:
+        rows = await owner.fetch(f"SELECT t::text FROM {table} AS t ORDER BY 1")  # noqa: S608 - names of this module
+        found.append([row["t"] for row in rows])
+    return found
 
 
 async def passages(owner: asyncpg.Connection) -> dict[str, int]:
@@ -237,6 +258,20 @@ async def test_where_the_newest_is_refused_the_next_one_holds(owner, feed) -> No
     assert await letters(owner) == [(2, "refused_by_database"), (3, "refused_by_database")]
 
 
+async def test_a_table_that_refuses_too_much_stops_the_stream(
+    owner, feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_session, "MAX_REFUSED", 3)
+    await owner.execute(
+        "ALTER TABLE warehouse.fact_passages ADD CONSTRAINT none CHECK (persons < 0)"
+    )
+    batch = await feed.take(*(passage(f"p{number}") for number in range(8)))
+    with pytest.raises(TerminalError, match="more than 3 rows of a batch of passages"):
+        await feed.load(batch)
+    assert await owner.fetchval("SELECT count(*) FROM metadata.dead_letters") == 0
+    assert await owner.fetchval("SELECT sum(next_offset) FROM metadata.stream_offsets") == 0
+
+
 async def test_rows_that_postgresql_refuses_together_are_not_all_buried(owner, feed) -> None:
     await owner.execute("CREATE UNIQUE INDEX by_hand ON warehouse.fact_passages (persons)")
     report = await feed.load(
@@ -251,7 +286,10 @@ async def test_rows_that_postgresql_refuses_together_are_not_all_buried(owner, f
     ("spoil", "error"),
     [
         ("DROP TABLE warehouse.fact_passages", asyncpg.UndefinedTableError),
-        ("REVOKE INSERT ON staging.passages FROM sluiceway_loader", asyncpg.InsufficientPrivilegeError),
+        (
+            "REVOKE INSERT ON staging.passages FROM sluiceway_loader",
+            asyncpg.InsufficientPrivilegeError,
+        ),
         ("ALTER TABLE staging.passages DROP COLUMN persons", asyncpg.UndefinedColumnError),
     ],
 )
@@ -282,13 +320,9 @@ async def test_messages_that_are_read_again_double_nothing(owner, feed) -> None:
         b"{",
     ]
     once = await feed.load(await feed.take(*sent))
-    tables = ("warehouse.dim_gates", "warehouse.dim_tariffs", "warehouse.fact_passages")
-    tables += tuple(f"staging.{table}" for table in SPECS) + ("metadata.dead_letters",)
-    before = [await owner.fetch(f"SELECT t::text FROM {table} AS t") for table in tables]
-    again = await feed.load(
-        await feed.take(*sent, offsets=range(len(sent))), is_replay=True
-    )
-    assert [await owner.fetch(f"SELECT t::text FROM {table} AS t") for table in tables] == before
+    before = await dump(owner, *TABLES)
+    again = await feed.load(await feed.take(*sent, offsets=range(len(sent))), is_replay=True)
+    assert await dump(owner, *TABLES) == before
     assert (once.dead, once.loaded, once.skipped) == (2, 5, 2)
     assert (again.dead, again.loaded, again.skipped) == (0, 5, 4)
     assert again.ledgers == {
@@ -299,13 +333,150 @@ async def test_messages_that_are_read_again_double_nothing(owner, feed) -> None:
     }
 
 
+def torture() -> list[bytes | None]:
+    """Return messages that break parsers, each in a place that a plain one could have."""
+
+    def around(text: bytes) -> bytes:
+        return b'{"source":"remarks","timestamp":"%b","payload":{"text":%b}}' % (
+            at(0).encode(),
+            text,
+        )
+
+    bodies = [
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
+        b"[" * 90 + b"]" * 90,
+        b"1" * 5_000,
+        b"1e999999",
+        b"-0.0",
+        b"123456789012345678901234567890",
+        b"NaN",
+        b"-Infinity",
+        b'"\\ud800"',
+        b'"\\udc00\\ud800 x"',
+        b'"\\u0000"',
+        b'"\xff\xfe"',
+        b'"' + b"x" * 1_000_000 + b'"',
+        '"\u202e \U0001f600 \u0085"'.encode(),
+        b'"\\\\N \\t \\n"',
+        b"null",
+        b'""',
+        b"[]",
+        b"{}",
+        b"true",
+        b'1,"text":2',
+        b'1,"Text":2',
+        b'"ok","extra":"' + b"y" * 1_000_000 + b'"',
+        b'"ok","":{"":[]},"a.b":1,"a":{"b":2}',
+        b'"ok","k":"\\u0000"',
+        b'"ok","' + b"n" * 70_000 + b'":1',
+        b'"ok",' + b",".join(b'"c%d":1' % number for number in range(2_000)),
+    ]
+    whole: list[bytes | None] = [
+        None,
+        b"",
+        b" ",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"7",
+        b"{}",
+        b"\xef\xbb\xbf",
+        b"\x00",
+        b"{" * 100_000,
+        b'{"source":"remarks"}',
+        b'{"source":"remarks","timestamp":"%b","payload":[]}' % at(0).encode(),
+        b'{"source":"remarks","timestamp":"never","payload":{"text":"x"}}',
+        b'{"source":"remarks","timestamp":9e99,"payload":{"text":"x"}}',
+        b'{"source":"remarks","timestamp":"9999-12-31T23:59:59Z","payload":{"text":"x"}}',
+        b'{"source":"\\ud800","timestamp":"%b","payload":{"text":"x"}}' % at(0).encode(),
+        b'{"source":"remarks\\u0000","timestamp":"%b","payload":{"text":"x"}}' % at(0).encode(),
+        b'{"source":"","timestamp":"%b","payload":{"text":"x"}}' % at(0).encode(),
+    ]
+    return [*whole, *map(around, bodies)]
+
+
+@pytest.mark.parametrize("company", [0, 60], ids=["alone", "among ordinary ones"])
+async def test_whatever_breaks_parsers_is_a_row_or_a_dead_letter(owner, feed, company: int) -> None:
+    sent = torture()
+    for number in range(company):
+        sent.insert(2 * number % len(sent), remark(f"ordinary {number}"))
+    once = await feed.load(await feed.take(*sent))
+    assert once.messages == len(sent) == once.loaded + once.dead
+    staged = await owner.fetch("SELECT _line FROM staging.remarks")
+    buried = await owner.fetch("SELECT message_offset, reason, detail FROM metadata.dead_letters")
+    rows = {row["_line"] for row in staged}
+    dead = {row["message_offset"] for row in buried}
+    assert (len(staged), len(buried)) == (len(rows), len(dead))
+    assert rows | dead == set(range(len(sent)))
+    assert not rows & dead
+    assert all(row["reason"] and row["detail"] for row in buried)
+    ordinary = {place for place, value in enumerate(sent) if value and b"ordinary" in value}
+    assert (len(ordinary), ordinary - rows) == (company, set())
+    kept = await owner.fetch("SELECT message_offset, message_value FROM metadata.dead_letters")
+    assert all(row["message_value"] == sent[row["message_offset"]] for row in kept)
+    before = await dump(owner, "staging.remarks", "metadata.dead_letters")
+    again = await feed.load(await feed.take(*sent, offsets=range(len(sent))), is_replay=True)
+    assert await dump(owner, "staging.remarks", "metadata.dead_letters") == before
+    assert (again.loaded, again.dead, again.skipped) == (once.loaded, 0, once.dead)
+
+
+async def test_postgresql_15_takes_a_batch_and_its_replay_alike(debian_server, make_feed) -> None:
+    made = await debian_server.create()
+    try:
+        await bootstrap(made.owner_url, datasets=DATASETS)
+        async with Pool(made.loader_url) as pool, StreamSession.open(pool) as opened:
+            feed = make_feed(opened, None, SPECS)
+            first = [passage("p1"), passage(HUGE), gate("north", 1, label="N"), tariff("day", 5)]
+            await feed.load(await feed.take(*first, remark("one"), b"{"))
+            late = [
+                passage("p1", 5, persons=2),
+                passage("p1", -1, persons=3),
+                passage("p2", 5),
+                gate("north", 5, label="N"),
+                gate("north", 3, label="late"),
+                tariff("day", 6, 9),
+                tariff("day", 5, 2),
+            ]
+            reports = [
+                await feed.load(await feed.take(*late)),
+                await feed.load(await feed.take(gate("north", 4, label="late too"))),
+                await feed.load(
+                    await feed.take(*first, remark("one"), b"{", offsets=range(6)), is_replay=True
+                ),
+            ]
+            connection = opened.connection
+            assert await passages(connection) == {"p1": 2, "p2": 1}
+            rows = await connection.fetch(
+                "SELECT label, price FROM warehouse.dim_gates, warehouse.dim_tariffs"
+                " ORDER BY valid_from"
+            )
+            assert [tuple(row) for row in rows] == [("N", 5), ("N", 6)]
+            assert await letters(connection) == [(1, "refused_by_database"), (5, "invalid_json")]
+        assert [each.ledgers for each in reports] == [
+            {
+                "passages": Ledger(read=3, inserted=1, updated=1, superseded=1, filled=1),
+                "gates": Ledger(read=2, unchanged=1, superseded=1),
+                "tariffs": Ledger(read=2, updated=1, superseded=1),
+            },
+            {"gates": Ledger(read=1, superseded=1)},
+            {
+                "passages": Ledger(read=2, superseded=1, quarantined=1, filled=2),
+                "gates": Ledger(read=1, unchanged=1),
+                "tariffs": Ledger(read=1, superseded=1),
+                "remarks": Ledger(read=1, unchanged=1),
+            },
+        ]
+    finally:
+        await debian_server.drop(made)
+
+
 async def test_a_replay_stages_what_is_missing_and_leaves_the_offsets(owner, feed) -> None:
     sent = [remark("one"), passage("p1"), remark("two"), passage("p2")]
     await feed.load(await feed.take(*sent[2:], offsets=(2, 3)))
     await feed.load(await feed.take(*sent, offsets=range(4)), is_replay=True)
-    for table in ("remarks", "passages"):
-        rows = await owner.fetch(f"SELECT _line FROM staging.{table} ORDER BY 1")
-        assert len(rows) == 2
+    remarks, staged = await dump(owner, "staging.remarks", "staging.passages")
+    assert (len(remarks), len(staged)) == (2, 2)
     assert await owner.fetchval("SELECT next_offset FROM metadata.stream_offsets") == 4
     assert await owner.fetchval("SELECT sum(messages) FROM metadata.stream_batches") == 6
 
@@ -364,7 +535,7 @@ async def test_a_session_on_a_connection_that_broke_gives_way_to_another(
         identity = await first.connection.fetchval("SELECT pg_backend_pid()")
         batch = await feed.take(gate("south"), passage("p2"))
         assert await owner.fetchval("SELECT pg_terminate_backend($1, 5000)", identity)
-        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        with pytest.raises((asyncpg.PostgresError, *TRANSIENT)):
             await feed.load(batch)
     async with StreamSession.open(pool) as second:
         feed.session = second
@@ -389,7 +560,7 @@ async def test_a_pools_connection_serves_one_session_after_the_other(
 async def test_sessions_that_load_the_same_rows_at_once_lose_none(
     owner, pool: Pool, execution_id: int, make_feed
 ) -> None:
-    rounds = 12
+    rounds = 6
 
     async def consume(feed: Any, partition: int, turns: Callable[[int], list[bytes]]) -> int:
         retries = 0
@@ -436,7 +607,9 @@ async def test_sessions_that_load_the_same_rows_at_once_lose_none(
     assert [row["is_current"] for row in chain] == [False] * (len(chain) - 1) + [True]
     last = await owner.fetchval("SELECT price FROM warehouse.dim_tariffs WHERE is_current")
     assert last == rounds - 1
-    offsets = await owner.fetch("SELECT next_offset FROM metadata.stream_offsets ORDER BY partition")
+    offsets = await owner.fetch(
+        "SELECT next_offset FROM metadata.stream_offsets ORDER BY partition"
+    )
     assert [row["next_offset"] for row in offsets] == [2 * rounds, 3 * rounds, 5 * rounds]
 
 
@@ -445,7 +618,7 @@ async def test_a_batch_of_which_one_partition_is_fenced_commits_nothing(owner, f
     await feed.claim(1)  # as another consumer would
     with pytest.raises(FencedError):
         await feed.load(*parts)
-    for table in ("staging.remarks", "metadata.dead_letters", "metadata.stream_batches"):
-        assert await owner.fetchval(f"SELECT count(*) FROM {table}") == 0
+    tables = ("staging.remarks", "metadata.dead_letters", "metadata.stream_batches")
+    assert await dump(owner, *tables) == [[], [], []]
     offsets = await owner.fetch("SELECT DISTINCT next_offset FROM metadata.stream_offsets")
     assert [row["next_offset"] for row in offsets] == [0]

@@ -4,7 +4,9 @@ import asyncio
 import datetime as dt
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -321,15 +323,17 @@ async def test_letters_of_several_groups_and_generations_have_their_own_ledgers(
 async def test_a_row_that_postgresql_refuses_fails_and_the_others_are_loaded(
     group, replay, read, owner
 ) -> None:
+    # The refused one is the newest of its key: the one before it wins.
     await group.load(*(reading(number, -number) for number in range(1, 21)))
-    await owner.execute("ALTER TABLE warehouse.fact_readings ADD CHECK (value <> -7)")
+    await group.load(reading(7, -50, minute=1), reading(7, -77, minute=2))
+    await owner.execute("ALTER TABLE warehouse.fact_readings ADD CHECK (value <> -77)")
     done = await replay()
-    assert done.total == {Outcome.LOADED: 19, Outcome.FAILED: 1}
+    assert done.total == {Outcome.LOADED: 20, Outcome.SUPERSEDED: 1, Outcome.FAILED: 1}
     assert done.new_reasons == {"refused_by_database": 1}
-    assert await read("SELECT count(*) FROM warehouse.fact_readings") == [(19,)]
+    assert (7, -50) in await read(READINGS)
     assert await read(
-        "SELECT messages, loaded, dead FROM metadata.stream_batches WHERE is_replay"
-    ) == [(20, 19, 1)]
+        "SELECT messages, loaded, skipped, dead FROM metadata.stream_batches WHERE is_replay"
+    ) == [(22, 20, 1, 1)]
 
 
 async def test_a_chunk_that_crashes_changes_nothing_and_the_next_run_goes_on(
@@ -379,8 +383,38 @@ async def test_a_letter_that_is_held_elsewhere_is_waited_for(group, replay, read
             while await read(READINGS) != [(2, -2)]:  # noqa: ASYNC110 - no event tells of a row
                 await asyncio.sleep(0.02)
         assert not running.done()
-    assert (await running).total == {Outcome.LOADED: 2}
+    done = await running
+    assert (done.total, done.busy) == ({Outcome.LOADED: 2}, 0)
     assert await read(READINGS) == [(1, -1), (2, -2)]
+
+
+async def test_a_letter_that_is_held_for_long_is_left_to_the_next_replay(
+    group, replay, read, owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.replay_dead_letters._BUSY_SECONDS", 0.0)
+    await group.load(reading(1, -1), reading(2, -2))
+    async with owner.transaction():
+        await owner.execute("SELECT FROM metadata.dead_letters WHERE message_offset = 0 FOR UPDATE")
+        done = await replay()
+    assert (done.total, done.busy) == ({Outcome.LOADED: 1}, 1)
+    assert str(done).endswith(" 1 were held by another run: replay again to have them too.")
+    assert (await replay()).total == {Outcome.LOADED: 1}
+
+
+async def test_a_letter_that_could_not_be_read_before_goes_through(
+    group, replay, read, owner
+) -> None:
+    await group.load(b"{", b"[")
+    # As if the code that reads messages had been mended.
+    await owner.execute(
+        "UPDATE metadata.dead_letters SET message_value = $1 WHERE message_offset = 0",
+        reading(1, 1),
+    )
+    assert (await replay()).total == {Outcome.LOADED: 1, Outcome.FAILED: 1}
+    assert await read("SELECT source, outcome FROM metadata.dead_letters ORDER BY id") == [
+        ("readings", "loaded"),
+        (None, "failed"),
+    ]
 
 
 async def test_a_replay_rides_out_connections_that_break(group, replay, read, owner) -> None:
@@ -396,6 +430,51 @@ async def test_a_replay_rides_out_connections_that_break(group, replay, read, ow
             )
     assert (await running).total == {Outcome.LOADED: 200}
     assert {attempts for _, _, attempts in await read(OUTCOMES)} == {1}
+
+
+@asynccontextmanager
+async def losing_answers(url: str, count: int) -> AsyncIterator[str]:
+    """Stand before PostgreSQL, and cut connections in place of its answer to their COMMIT."""
+    parts = urlsplit(url)
+    left = count
+    writers: list[asyncio.StreamWriter] = []
+
+    async def link(client: asyncio.StreamReader, answers: asyncio.StreamWriter) -> None:
+        server, requests = await asyncio.open_connection(parts.hostname, parts.port)
+        writers.extend((answers, requests))
+
+        async def forward() -> None:
+            while data := await client.read(1 << 16):
+                requests.write(data)
+            requests.close()
+
+        async def backward() -> None:
+            nonlocal left
+            while data := await server.read(1 << 16):
+                if left and b"COMMIT\0" in data:
+                    left -= 1
+                    break
+                answers.write(data)
+            answers.transport.abort()
+
+        with suppress(ConnectionError):
+            await asyncio.gather(forward(), backward())
+
+    async with await asyncio.start_server(link, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        yield url.replace(f":{parts.port}/", f":{port}/")
+        for each in writers:
+            each.transport.abort()
+    assert left == 0
+
+
+async def test_a_commit_whose_answer_is_lost_is_counted_once(group, database, owner, read) -> None:
+    await group.load(*(reading(number, -1) for number in range(1, 31)), *[note("x" * 50)] * 10)
+    async with losing_answers(database.loader_url, 3) as url, Pool(url) as far_pool:
+        done = await replay_dead_letters(far_pool, MENDED, Choice(), dry_run=False, chunk_letters=7)
+    assert done.total == {Outcome.LOADED: 40}
+    assert {attempts for _, _, attempts in await read(OUTCOMES)} == {1}
+    assert await read("SELECT count(*) FROM staging.notes") == [(10,)]
 
 
 async def test_a_broken_message_shows_in_its_new_reason_as_text(replay, read, owner, group) -> None:

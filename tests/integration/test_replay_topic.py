@@ -307,6 +307,17 @@ async def test_what_was_lost_comes_back(topic: Topic, consume, replay, read, own
     )
 
 
+async def test_replays_at_once_stage_what_is_missing_once(
+    topic: Topic, consume, replay, read, owner
+) -> None:
+    await topic.send(*(note(f"note {number}") for number in range(300)))
+    await consume(topic)
+    await owner.execute("DELETE FROM staging.notes")
+    done = await asyncio.gather(*(replay(topic) for _ in range(4)))
+    assert await read("SELECT count(*), count(DISTINCT text) FROM staging.notes") == [(300, 300)]
+    assert sum(each.ledgers["notes"].inserted for each in done) == 300
+
+
 async def test_dead_letters_that_are_loaded_now_are_marked_so(
     topic: Topic, consume, replay, read
 ) -> None:
