@@ -1,10 +1,12 @@
 """Drops staged batches past their retention; the warehouse, the manifest and the counts stay."""
 
+import datetime as dt
 from collections import defaultdict
 
 from infra.postgres.connection import TRANSIENT, Connection, Pool
 from infra.postgres.identifiers import qualify
 from infra.postgres.layout import STAGING
+from infra.postgres.session_sql import DAY_TABLE
 from schemas.errors import TransientError
 from tasks.merge import lock_dataset
 
@@ -32,12 +34,27 @@ async def prune_batches(pool: Pool, *, retention_days: int) -> int:
                 async with connection.transaction():
                     await lock_dataset(connection, dataset)
                     await _drop(connection, dataset, staged)
-            return len(due)
+            return len(due) + await _drop_days(connection, retention_days)
     except TRANSIENT as error:
         raise TransientError(
             f"PostgreSQL went away while old staged batches were dropped ({error}): the next run "
             "drops the rest."
         ) from error
+
+
+async def _drop_days(connection: Connection, retention_days: int) -> int:
+    """Leave no table of messages that were staged on a day longer ago; returns how many were."""
+    first_kept = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=retention_days)
+    dropped = 0
+    for row in await connection.fetch(
+        "SELECT tablename FROM pg_tables WHERE schemaname = $1 AND tablename ~ '__s[0-9]{8}$'",
+        STAGING,
+    ):
+        found = DAY_TABLE.search(row["tablename"])
+        if found and dt.datetime.strptime(found[1], "%Y%m%d").date() < first_kept:  # noqa: DTZ007 - a date
+            await connection.execute(f"DROP TABLE IF EXISTS {qualify(STAGING, row['tablename'])}")
+            dropped += 1
+    return dropped
 
 
 async def _drop(connection: Connection, dataset: str, staged: dict[int, str]) -> None:

@@ -1,5 +1,6 @@
 """A connection that loads micro-batches: its settings, its landing tables, one batch at a time."""
 
+import datetime as dt
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from io import BytesIO
@@ -11,7 +12,7 @@ from infra.postgres.connection import Connection, Pool
 from infra.postgres.copy import CopyEncoder, affected
 from infra.postgres.layout import LANDED_COLUMNS, LINEAGE_COLUMNS, STAGING
 from infra.postgres.merge_sql import CHANGED, CONFIRMED, NEW, SUPERSEDED, UNCHANGED
-from infra.postgres.session_sql import LOSES, SessionSql, session_sql
+from infra.postgres.session_sql import LOSES, SessionSql, day_table, session_sql
 from schemas.dataset import Role, Spec
 from schemas.errors import TerminalError
 from tasks.clean import EXTRA
@@ -56,6 +57,8 @@ class StreamSession:
         """Use the connection until it breaks."""
         self.connection = connection
         self._prepared: set[str] = set()
+        self._staged_in: dict[str, str] = {}
+        """By dataset: the table that takes today's messages."""
         self._batch_ids: list[int] = []
 
     @classmethod
@@ -83,6 +86,18 @@ class StreamSession:
                 for statement in session_sql(spec).create_tables():
                     await self.connection.execute(statement)
                 self._prepared.add(spec.table)
+            await self._prepare_day(spec)
+
+    async def _prepare_day(self, spec: Spec) -> None:
+        table = day_table(spec, dt.datetime.now(dt.UTC).date())
+        if self._staged_in.get(spec.table) == table:
+            return
+        async with self.connection.transaction():
+            # IF NOT EXISTS alone does not keep two consumers at midnight apart.
+            await lock_dataset(self.connection, table)
+            for statement in session_sql(spec).create_staged(table):
+                await self.connection.execute(statement)
+        self._staged_in[spec.table] = table
 
     async def lock(self, *loads: MessageRows, is_replay: bool = False) -> None:
         """Hold the locks of the datasets until the transaction ends, then bound its statements.
@@ -174,7 +189,7 @@ class StreamSession:
         if not dataset.rows.height:
             return Ledger()
         if spec.role is Role.STAGING and not only_missing:
-            await self._copy(dataset, batch_id, STAGING, spec.table)
+            await self._copy(dataset, batch_id, STAGING, self._staged_in[spec.table])
             return Ledger(inserted=dataset.rows.height)
         for statement in sql.empty():
             await self.connection.execute(statement)
@@ -212,7 +227,7 @@ class StreamSession:
         )
 
     async def _stage(self, sql: SessionSql, *, only_missing: bool) -> int:
-        statement = sql.stage(only_missing=only_missing)
+        statement = sql.stage(self._staged_in[sql.spec.table], only_missing=only_missing)
         if not only_missing:
             return affected(await self.connection.execute(statement))
         # It reads what was staged before, however much that is, and waits for nobody meanwhile.

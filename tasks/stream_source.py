@@ -55,8 +55,10 @@ class _Owned:
     claim: Claim
     next_offset: int
     """The first message that is wanted."""
-    proof: int | None
-    """The timestamp of the message before it; None once it was seen, or where there is none."""
+    last_timestamp_ms: int | None
+    """Of the message before it; None where there is none."""
+    is_proven: bool = False
+    """Whether that message was seen there: a topic that was made anew holds another one."""
 
 
 @dataclass(slots=True)
@@ -201,6 +203,7 @@ class StreamSource:
                     generation=owned.claim.generation,
                 )
                 owned.next_offset = records[-1].offset + 1
+                owned.last_timestamp_ms = records[-1].timestamp
             if gathering.count and deadline is None:
                 deadline = monotonic() + self._settings.stream_batch_seconds
             if not found and self._settings.kafka_idle_pause_seconds:
@@ -238,16 +241,17 @@ class StreamSource:
         self, owned: _Owned, records: Sequence[ConsumerRecord]
     ) -> Sequence[ConsumerRecord]:
         """Return the records that are wanted, after a look at the one before them."""
-        if owned.proof is None and records[0].offset >= owned.next_offset:
+        if owned.is_proven and records[0].offset >= owned.next_offset:
             return records
         for each in records:
-            if each.offset == owned.next_offset - 1 and owned.proof not in {None, each.timestamp}:
+            is_last = each.offset == owned.next_offset - 1
+            if is_last and owned.last_timestamp_ms not in {None, each.timestamp}:
                 raise TerminalError(
                     f"{self._where(owned.claim.partition)} holds another message at offset "
                     f"{each.offset} than the one that was loaded from there: the topic was made "
                     f"anew. {self._remedy()}"
                 )
-        owned.proof = None
+        owned.is_proven = True
         return [each for each in records if each.offset >= owned.next_offset]
 
     async def _claim_due(self) -> None:
@@ -324,7 +328,8 @@ class StreamSource:
 
     def _begin(self, place: TopicPartition, claim: Claim, begin: int) -> None:
         """Read on from the claim's offset."""
-        next_offset, proof = claim.next_offset, claim.last_timestamp_ms
+        owned = _Owned(claim, claim.next_offset, claim.last_timestamp_ms)
+        next_offset = claim.next_offset
         if next_offset < begin:
             log.error(
                 "messages were deleted from Kafka before they were loaded",
@@ -337,16 +342,21 @@ class StreamSource:
                 f"{self._where(place.partition)}: messages {next_offset} to {begin - 1} were "
                 "deleted from Kafka before they were loaded."
             )
-            next_offset = begin
-        if next_offset == begin:
-            proof = None  # the message before it is gone
-        # The last message that was loaded is read once more: it shows that the log is the same.
+            owned.next_offset = begin
+        if owned.next_offset == begin:
+            owned.last_timestamp_ms = None  # the message before it is gone
         try:
-            self.consumer.seek(place, next_offset if proof is None else next_offset - 1)
+            self._read_on(place, owned)
         except IllegalStateError:
             return  # it was taken from us meanwhile
-        self.assignment.owned[place.partition] = _Owned(claim, next_offset, proof)
+        self.assignment.owned[place.partition] = owned
         self.assignment.unclaimed.pop(place.partition, None)
+
+    def _read_on(self, place: TopicPartition, owned: _Owned) -> None:
+        """Fetch the last message once more, to see that the log is the same, and what follows."""
+        has_last = owned.last_timestamp_ms is not None
+        owned.is_proven = not has_last
+        self.consumer.seek(place, owned.next_offset - has_last)
         self.consumer.resume(place)
 
     async def hold(self, is_wanted: Callable[[], bool], wait: Callable[[float], Any]) -> None:
@@ -370,10 +380,9 @@ class StreamSource:
             ):
                 await self.consumer.getmany(timeout_ms=0)
             await wait(1.0)
-        assigned = self.consumer.assignment()
-        self.consumer.resume(
-            *(each for each in assigned if each.partition in self.assignment.owned)
-        )
+        for each in self.consumer.assignment():
+            if (owned := self.assignment.owned.get(each.partition)) is not None:
+                self._read_on(each, owned)
 
     async def _rest(self, seconds: float) -> None:
         """Ask for nothing for a moment: a broker without long polling answers in no time."""

@@ -4,10 +4,18 @@ Hundreds of small batches a minute would else fill the catalogue with the tables
 drop. Which rows lose within a batch is worked out before it is sent, and is a column of it.
 """
 
+import datetime as dt
+import re
 from dataclasses import dataclass
 
 from infra.postgres.identifiers import qualify, quote
-from infra.postgres.layout import LANDED_COLUMNS, LINEAGE_COLUMNS, sql_type, staging_table
+from infra.postgres.layout import (
+    LANDED_COLUMNS,
+    LINEAGE_COLUMNS,
+    STAGING,
+    sql_type,
+    staging_table,
+)
 from infra.postgres.merge_sql import (
     CHANGED,
     CONFIRMED,
@@ -58,8 +66,21 @@ class SessionSql(MergeSql):
         )
         return landing, verdicts
 
-    def stage(self, *, only_missing: bool) -> str:
-        """Copy the landed rows into the dataset's staging table.
+    def create_staged(self, table: str) -> tuple[str, ...]:
+        """Leave a child of the dataset's staging table for messages, by the name `day_table` gives.
+
+        Old messages then go with their day's table, and a replay looks up offsets by the block.
+        """
+        staged, index = qualify(STAGING, table), quote(f"{table}_line")
+        brin = 'USING brin ("_line") WITH (pages_per_range = 32, autosummarize = on)'
+        return (
+            f"CREATE TABLE IF NOT EXISTS {staged} () INHERITS ({staging_table(self.spec)})",
+            f"CREATE INDEX IF NOT EXISTS {index} ON {staged} {brin}",
+            f"GRANT SELECT ON {staged} TO sluiceway_reader",
+        )
+
+    def stage(self, into: str, *, only_missing: bool) -> str:
+        """Copy the landed rows into a table of the schema staging.
 
         only_missing: leave out what is there already, by its message's topic, partition, offset
         and time (a topic that was made anew has others at the same offsets); for messages that
@@ -80,7 +101,7 @@ WHERE NOT EXISTS (
             else ""
         )
         return f"""
-INSERT INTO {staging} ({listed})
+INSERT INTO {qualify(STAGING, into)} ({listed})
 SELECT {listed} FROM {self.landing} AS l{missing}
 """
 
@@ -160,6 +181,14 @@ WHERE v.{VERDICT} = '{CONFIRMED}' AND t.ctid = v.{PLACE}
 
     def _into_verdicts(self) -> str:
         return f"INSERT INTO {self.verdicts}"
+
+
+DAY_TABLE = re.compile(r"__s([0-9]{8})\Z")
+
+
+def day_table(spec: Spec, day: dt.date) -> str:
+    """Return the name of the table of messages staged on a day; no dataset has two underscores."""
+    return f"{spec.table}__s{day:%Y%m%d}"
 
 
 def session_sql(spec: Spec) -> SessionSql:

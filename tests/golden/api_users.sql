@@ -266,6 +266,11 @@ UPDATE "warehouse"."dim_api_users" AS t SET "_version" = v."_version", "_line" =
 FROM "pg_temp"."api_users__session_verdicts" AS v
 WHERE v."_verdict" = 'f' AND t.ctid = v."_place";
 
+-- stream: create_staged
+CREATE TABLE IF NOT EXISTS "staging"."api_users__s20260102" () INHERITS ("staging"."api_users");
+CREATE INDEX IF NOT EXISTS "api_users__s20260102_line" ON "staging"."api_users__s20260102" USING brin ("_line") WITH (pages_per_range = 32, autosummarize = on);
+GRANT SELECT ON "staging"."api_users__s20260102" TO sluiceway_reader;
+
 -- stream: create_tables
 CREATE TEMPORARY TABLE IF NOT EXISTS "api_users__session" ("id" bigint, "name" text, "username" text, "email" text, "phone" text, "website" text, "address_street" text, "address_suite" text, "address_city" text, "address_zipcode" text, "address_geo_lat" double precision, "address_geo_lng" double precision, "company_name" text, "company_catchphrase" text, "company_bs" text, "_line" bigint NOT NULL, "_row_hash" bigint NOT NULL, "_extra" jsonb, "_batch_id" bigint NOT NULL, "_source" text NOT NULL, "_version" timestamptz NOT NULL, "_extracted_at" timestamptz NOT NULL, "_loses" boolean NOT NULL) ON COMMIT DELETE ROWS;
 CREATE TEMPORARY TABLE IF NOT EXISTS "api_users__session_verdicts" ON COMMIT DELETE ROWS AS
@@ -291,11 +296,11 @@ DELETE FROM "pg_temp"."api_users__session";
 DELETE FROM "pg_temp"."api_users__session_verdicts";
 
 -- stream: stage
-INSERT INTO "staging"."api_users" ("id", "name", "username", "email", "phone", "website", "address_street", "address_suite", "address_city", "address_zipcode", "address_geo_lat", "address_geo_lng", "company_name", "company_catchphrase", "company_bs", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
+INSERT INTO "staging"."api_users__s20260102" ("id", "name", "username", "email", "phone", "website", "address_street", "address_suite", "address_city", "address_zipcode", "address_geo_lat", "address_geo_lng", "company_name", "company_catchphrase", "company_bs", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
 SELECT "id", "name", "username", "email", "phone", "website", "address_street", "address_suite", "address_city", "address_zipcode", "address_geo_lat", "address_geo_lng", "company_name", "company_catchphrase", "company_bs", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."api_users__session" AS l;
 
 -- stream: stage: only missing
-INSERT INTO "staging"."api_users" ("id", "name", "username", "email", "phone", "website", "address_street", "address_suite", "address_city", "address_zipcode", "address_geo_lat", "address_geo_lng", "company_name", "company_catchphrase", "company_bs", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
+INSERT INTO "staging"."api_users__s20260102" ("id", "name", "username", "email", "phone", "website", "address_street", "address_suite", "address_city", "address_zipcode", "address_geo_lat", "address_geo_lng", "company_name", "company_catchphrase", "company_bs", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
 SELECT "id", "name", "username", "email", "phone", "website", "address_street", "address_suite", "address_city", "address_zipcode", "address_geo_lat", "address_geo_lng", "company_name", "company_catchphrase", "company_bs", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."api_users__session" AS l
 WHERE NOT EXISTS (
     SELECT FROM "staging"."api_users" AS s

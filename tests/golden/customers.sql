@@ -255,6 +255,11 @@ UPDATE "warehouse"."dim_customers" AS t SET "_version" = v."_version", "_line" =
 FROM "pg_temp"."customers__session_verdicts" AS v
 WHERE v."_verdict" = 'f' AND t.ctid = v."_place";
 
+-- stream: create_staged
+CREATE TABLE IF NOT EXISTS "staging"."customers__s20260102" () INHERITS ("staging"."customers");
+CREATE INDEX IF NOT EXISTS "customers__s20260102_line" ON "staging"."customers__s20260102" USING brin ("_line") WITH (pages_per_range = 32, autosummarize = on);
+GRANT SELECT ON "staging"."customers__s20260102" TO sluiceway_reader;
+
 -- stream: create_tables
 CREATE TEMPORARY TABLE IF NOT EXISTS "customers__session" ("customer_id" bigint, "name" text, "email" text, "city" text, "country" text, "signup_date" date, "credit_limit" numeric(18,2), "_line" bigint NOT NULL, "_row_hash" bigint NOT NULL, "_extra" jsonb, "_batch_id" bigint NOT NULL, "_source" text NOT NULL, "_version" timestamptz NOT NULL, "_extracted_at" timestamptz NOT NULL, "_loses" boolean NOT NULL) ON COMMIT DELETE ROWS;
 CREATE TEMPORARY TABLE IF NOT EXISTS "customers__session_verdicts" ON COMMIT DELETE ROWS AS
@@ -280,11 +285,11 @@ DELETE FROM "pg_temp"."customers__session";
 DELETE FROM "pg_temp"."customers__session_verdicts";
 
 -- stream: stage
-INSERT INTO "staging"."customers" ("customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
+INSERT INTO "staging"."customers__s20260102" ("customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
 SELECT "customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."customers__session" AS l;
 
 -- stream: stage: only missing
-INSERT INTO "staging"."customers" ("customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
+INSERT INTO "staging"."customers__s20260102" ("customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
 SELECT "customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."customers__session" AS l
 WHERE NOT EXISTS (
     SELECT FROM "staging"."customers" AS s

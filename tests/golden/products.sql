@@ -272,6 +272,11 @@ UPDATE "warehouse"."dim_products" AS t SET "_version" = v."_version", "_line" = 
 FROM "pg_temp"."products__session_verdicts" AS v
 WHERE v."_verdict" = 'f' AND t.ctid = v."_place";
 
+-- stream: create_staged
+CREATE TABLE IF NOT EXISTS "staging"."products__s20260102" () INHERITS ("staging"."products");
+CREATE INDEX IF NOT EXISTS "products__s20260102_line" ON "staging"."products__s20260102" USING brin ("_line") WITH (pages_per_range = 32, autosummarize = on);
+GRANT SELECT ON "staging"."products__s20260102" TO sluiceway_reader;
+
 -- stream: create_tables
 CREATE TEMPORARY TABLE IF NOT EXISTS "products__session" ("product_id" bigint, "name" text, "category" text, "price" numeric(18,2), "weight_kg" double precision, "active" boolean, "_line" bigint NOT NULL, "_row_hash" bigint NOT NULL, "_extra" jsonb, "_batch_id" bigint NOT NULL, "_source" text NOT NULL, "_version" timestamptz NOT NULL, "_extracted_at" timestamptz NOT NULL, "_loses" boolean NOT NULL) ON COMMIT DELETE ROWS;
 CREATE TEMPORARY TABLE IF NOT EXISTS "products__session_verdicts" ON COMMIT DELETE ROWS AS
@@ -298,11 +303,11 @@ DELETE FROM "pg_temp"."products__session";
 DELETE FROM "pg_temp"."products__session_verdicts";
 
 -- stream: stage
-INSERT INTO "staging"."products" ("product_id", "name", "category", "price", "weight_kg", "active", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
+INSERT INTO "staging"."products__s20260102" ("product_id", "name", "category", "price", "weight_kg", "active", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
 SELECT "product_id", "name", "category", "price", "weight_kg", "active", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."products__session" AS l;
 
 -- stream: stage: only missing
-INSERT INTO "staging"."products" ("product_id", "name", "category", "price", "weight_kg", "active", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
+INSERT INTO "staging"."products__s20260102" ("product_id", "name", "category", "price", "weight_kg", "active", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
 SELECT "product_id", "name", "category", "price", "weight_kg", "active", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."products__session" AS l
 WHERE NOT EXISTS (
     SELECT FROM "staging"."products" AS s

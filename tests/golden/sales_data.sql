@@ -335,6 +335,11 @@ UPDATE "warehouse"."fact_sales_data" AS t SET "_version" = v."_version", "_line"
 FROM "pg_temp"."sales_data__session_verdicts" AS v
 WHERE v."_verdict" = 'f' AND t.ctid = v."_place";
 
+-- stream: create_staged
+CREATE TABLE IF NOT EXISTS "staging"."sales_data__s20260102" () INHERITS ("staging"."sales_data");
+CREATE INDEX IF NOT EXISTS "sales_data__s20260102_line" ON "staging"."sales_data__s20260102" USING brin ("_line") WITH (pages_per_range = 32, autosummarize = on);
+GRANT SELECT ON "staging"."sales_data__s20260102" TO sluiceway_reader;
+
 -- stream: create_tables
 CREATE TEMPORARY TABLE IF NOT EXISTS "sales_data__session" ("order_id" bigint, "customer_id" bigint, "product_id" bigint, "order_date" date, "quantity" bigint, "unit_price" numeric(18,2), "discount" double precision, "channel" text, "_line" bigint NOT NULL, "_row_hash" bigint NOT NULL, "_extra" jsonb, "_batch_id" bigint NOT NULL, "_source" text NOT NULL, "_version" timestamptz NOT NULL, "_extracted_at" timestamptz NOT NULL, "_loses" boolean NOT NULL) ON COMMIT DELETE ROWS;
 CREATE TEMPORARY TABLE IF NOT EXISTS "sales_data__session_verdicts" ON COMMIT DELETE ROWS AS
@@ -361,11 +366,11 @@ DELETE FROM "pg_temp"."sales_data__session";
 DELETE FROM "pg_temp"."sales_data__session_verdicts";
 
 -- stream: stage
-INSERT INTO "staging"."sales_data" ("order_id", "customer_id", "product_id", "order_date", "quantity", "unit_price", "discount", "channel", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
+INSERT INTO "staging"."sales_data__s20260102" ("order_id", "customer_id", "product_id", "order_date", "quantity", "unit_price", "discount", "channel", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
 SELECT "order_id", "customer_id", "product_id", "order_date", "quantity", "unit_price", "discount", "channel", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."sales_data__session" AS l;
 
 -- stream: stage: only missing
-INSERT INTO "staging"."sales_data" ("order_id", "customer_id", "product_id", "order_date", "quantity", "unit_price", "discount", "channel", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
+INSERT INTO "staging"."sales_data__s20260102" ("order_id", "customer_id", "product_id", "order_date", "quantity", "unit_price", "discount", "channel", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
 SELECT "order_id", "customer_id", "product_id", "order_date", "quantity", "unit_price", "discount", "channel", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."sales_data__session" AS l
 WHERE NOT EXISTS (
     SELECT FROM "staging"."sales_data" AS s

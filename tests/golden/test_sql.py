@@ -29,6 +29,8 @@ def statements(sql: MergeSql, of: type[MergeSql]) -> dict[str, str]:
         "column": [(f"{each.name} ", each.name) for each in dates],
         "listed": [("given as $1", True), ("looked up", False)],
         "has_repeated": [("none repeated", False), ("some repeated", True)],
+        "table": [("", f"{spec.table}__s20260102")],
+        "into": [("", f"{spec.table}__s20260102")],
         "only_missing": [("", False), ("only missing", True)],
         "only_news": [("", False), (", only news", True)],
     }

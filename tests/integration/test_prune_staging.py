@@ -1,8 +1,11 @@
 """Staging keeps batches for its retention, and not longer."""
 
+import datetime as dt
 from pathlib import Path
 
 from infra.postgres.connection import Pool
+from infra.postgres.session_sql import day_table, session_sql
+from schemas.datasets import Customers
 from tasks.landing import KEPT_ROWS
 from tasks.prune_staging import prune_batches
 
@@ -33,6 +36,22 @@ async def test_old_batches_go_and_young_ones_stay(tmp_path: Path, pool: Pool, lo
         )
         kept = await connection.fetchval("SELECT count(*) FROM warehouse.dim_customers")
     assert (children, kept) == (0, KEPT_ROWS)
+
+
+async def test_days_of_messages_go_with_their_table(pool: Pool) -> None:
+    today = dt.datetime.now(dt.UTC).date()
+    sql = session_sql(Customers.spec)
+    days = [today - dt.timedelta(days=age) for age in (0, 30, 31, 400)]
+    async with pool.acquire() as connection:
+        for day in days:
+            for statement in sql.create_staged(day_table(Customers.spec, day)):
+                await connection.execute(statement)
+    assert await prune_batches(pool, retention_days=30) == 2
+    async with pool.acquire() as connection:
+        left = await connection.fetch(
+            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE 'customers\\_\\_s%'"
+        )
+    assert {row["relname"] for row in left} == {day_table(Customers.spec, day) for day in days[:2]}
 
 
 async def _staged(pool: Pool) -> int:
