@@ -9,7 +9,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up down test chaos chaos-batch check bench-batch bench-peers bench-stream soak lock kafka system-packages clean
+.PHONY: help demo up down test chaos chaos-batch chaos-always-on check bench-batch bench-peers bench-stream soak lock kafka system-packages clean
 
 # Recipes begin with `exec`, so that a signal for make's child reaches Python and no shell between.
 
@@ -35,6 +35,9 @@ chaos: chaos-batch ## chaos-batch, then kill and freeze consumers, PostgreSQL an
 
 chaos-batch: $(STAMP) ## Kill the loader and PostgreSQL in mid-load, twenty times (SLUICEWAY_CHAOS_SEED repeats a run)
 	@exec $(PY) -m pytest -s tests/chaos $(ARGS)
+
+chaos-always-on: $(STAMP) ## Measure how the always-on consumer comes back, case by case (ARGS="kill-flow pause" for some)
+	@exec $(PY) -m tests.chaos.always_on $(ARGS)
 
 check: $(STAMP) ## Lint, formatting, types and import contracts
 	@exec $(PY) -m ruff check .

@@ -1,8 +1,8 @@
 """Keeps the wanted consumers alive: `python -m deployments.keeper`, under "restart always".
 
 It looks every two seconds who sits in the seats, and has Prefect start a run for each that is
-empty. Pausing the deployment ends them all; resuming it brings them back. Any number of keepers
-may run: one acts, the others stand by.
+empty. Any number of keepers may run: one acts, the others stand by. `pause` ends all consumers,
+for good, by pausing their deployment; `resume` brings them back.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from prefect.states import Cancelled, Cancelling, Crashed
 from deployments.always_on import Phase, Plan, Run, View, decide
 from infra.postgres.connection import TRANSIENT, connect
 from infra.settings import Settings, read_settings
-from schemas.errors import SluicewayError, TransientError
+from schemas.errors import SluicewayError, TerminalError, TransientError
 from tasks.database import find_database_url
 from tasks.prefect_api import require_prefect_address
 from tasks.seats import find_sitters, try_lock
@@ -216,18 +216,42 @@ async def _keep(settings: Settings) -> None:
         await keeper.close()
 
 
+async def set_paused(*, paused: bool, name: str = DEPLOYMENT) -> None:
+    """Pause the deployment, or resume it; the keeper does the rest.
+
+    Raises TerminalError where there is none, TransientError where the server does not answer.
+    """
+    try:
+        async with get_client() as client:
+            deployment = await client.read_deployment_by_name(name)
+            change = client.pause_deployment if paused else client.resume_deployment
+            await change(deployment.id)
+    except ObjectNotFound:
+        raise TerminalError(
+            f"The Prefect server has no deployment {name}: deploy it with `prefect deploy`."
+        ) from None
+    except httpx.HTTPError as error:
+        raise TransientError(f"The Prefect server does not answer: {error!r}.") from None
+
+
 def main() -> None:
-    """Keep the consumers alive until told to end; they live on."""
-    argparse.ArgumentParser(
+    """Keep the consumers alive until told to end, and they live on; or pause or resume them."""
+    parser = argparse.ArgumentParser(
         prog="python -m deployments.keeper",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args()
+    )
+    parser.add_argument("command", nargs="?", choices=("keep", "pause", "resume"), default="keep")
+    command = parser.parse_args().command
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", force=True)
     log.setLevel(logging.INFO)
     try:
         require_prefect_address()
-        asyncio.run(_keep(read_settings()))
+        if command == "keep":
+            asyncio.run(_keep(read_settings()))
+        else:
+            asyncio.run(set_paused(paused=command == "pause"))
+            log.info("%s is %sd.", DEPLOYMENT, command)
     except SluicewayError as error:
         sys.exit(str(error))
 

@@ -76,14 +76,15 @@ def may_pass(error: httpx.HTTPError) -> bool:
     return isinstance(error, httpx.TransportError)
 
 
-async def work(pool: str, name: str | None) -> None:
+async def work(pool: str, *, name: str | None = None, limit: int | None = None) -> None:
     """Start the runs of the pool until told to end, and then end them too.
 
-    The pool is waited for, never created.
+    The pool is waited for, never created. limit: how many runs at a time; by default any number.
     """
     worker = PatientWorker(
         work_pool_name=pool,
         name=name,
+        limit=limit,
         prefetch_seconds=PREFECT_WORKER_PREFETCH_SECONDS.value(),
         heartbeat_interval_seconds=int(PREFECT_WORKER_HEARTBEAT_SECONDS.value()),
         create_pool_if_not_found=False,
@@ -102,10 +103,11 @@ def main() -> None:
     )
     parser.add_argument("pool", help="the work pool whose runs to start here")
     parser.add_argument("--name", help="how Prefect shows this worker; by default any")
+    parser.add_argument("--limit", type=int, help="how many runs at a time; by default any number")
     given = parser.parse_args()
     try:
         require_prefect_address()
-        asyncio.run(work(given.pool, given.name))
+        asyncio.run(work(given.pool, name=given.name, limit=given.limit))
     except SluicewayError as error:
         sys.exit(str(error))
 

@@ -113,8 +113,14 @@ async def _run(given: argparse.Namespace, settings: Settings) -> None:
         return
     await require_prefect()
     run = asyncio.create_task(stream_processing_pipeline(until_caught_up=given.until_caught_up))
+
+    def end() -> None:
+        # A second signal would cut off what the first has begun to bring to its end.
+        if not run.cancelling():
+            run.cancel()
+
     for each in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(each, run.cancel)
+        asyncio.get_running_loop().add_signal_handler(each, end)
     try:
         await run
     except asyncio.CancelledError:

@@ -47,7 +47,7 @@ _RETRIED = (
 """What PostgreSQL says that may be otherwise later; a batch waits for it."""
 _DRAIN_SECONDS = 6.0
 """What a batch under way is given to be committed when the run is told to end."""
-_LEAVE_SECONDS = 2.0
+_TELL_SECONDS = 1.0
 _RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _KAFKA_COMMIT_SECONDS = 1.0
 _NAG_SECONDS = 30.0
@@ -291,9 +291,8 @@ class Consumer:
             await asyncio.wait_for(self._idle.wait(), _DRAIN_SECONDS)
         await _end(commit)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._commit_to_kafka({}), _LEAVE_SECONDS)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.source.stop(), _LEAVE_SECONDS)
+            await asyncio.wait_for(self._commit_to_kafka({}), _TELL_SECONDS)
+        await self.source.stop()
         await self._close_session()
 
     def _nag(self, error: BaseException) -> None:

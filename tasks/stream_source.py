@@ -7,7 +7,7 @@ claims, seeks and fetches, so that no fetch straddles a claim.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -46,6 +46,8 @@ _RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 _REVOKE_SECONDS = 5.0
 """How long a rebalance waits for the batch that is being committed; then its epoch decides."""
 _NAG_SECONDS = 30.0
+_LEAVE_SECONDS = 2.0
+_CLOSE_SECONDS = 0.3
 
 
 @dataclass(slots=True)
@@ -151,19 +153,31 @@ class StreamSource:
 
     async def start(self) -> None:
         """Join the group; waits for a Kafka that cannot be reached yet."""
-        for attempt in range(1_000_000):
-            try:
-                await self.consumer.start()
-            except UNREACHABLE as error:
-                self._nag("Kafka cannot be reached", error)
-                await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
-            else:
-                self.consumer.subscribe([self.reader.topic], listener=self.assignment)
-                return
+        try:
+            for attempt in range(1_000_000):
+                try:
+                    await self.consumer.start()
+                except UNREACHABLE as error:
+                    self._nag("Kafka cannot be reached", error)
+                    await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
+                else:
+                    self.consumer.subscribe([self.reader.topic], listener=self.assignment)
+                    return
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
-        """Leave the group."""
-        await self.consumer.stop()
+        """Leave the group, and no connection open: within four seconds, whatever Kafka says."""
+        consumer = self.consumer
+        if await _ends_well(consumer.stop(), _LEAVE_SECONDS):
+            return
+        # aiokafka leaves the rest of itself as it is then, and a group that does not hear of the
+        # leaving waits for the session to end.
+        if consumer._coordinator is not None:  # noqa: SLF001 - nothing public closes it
+            await _ends_well(consumer._coordinator._maybe_leave_group(), _CLOSE_SECONDS)  # noqa: SLF001 - likewise
+            await _ends_well(consumer._fetcher.close(), _CLOSE_SECONDS)  # noqa: SLF001 - likewise
+        await _ends_well(consumer._client.close(), _CLOSE_SECONDS)  # noqa: SLF001 - likewise
 
     async def next_batch(self) -> Batch:
         """Return the next micro-batch: full, or as old as a batch may get."""
@@ -419,3 +433,18 @@ class StreamSource:
                 "than partitions",
                 topic=self.reader.topic,
             )
+
+
+async def _ends_well(step: Coroutine[Any, Any, None], seconds: float) -> bool:
+    """Tell whether the step got to its end within that time; it is cancelled where it did not."""
+    task = asyncio.ensure_future(step)
+    await asyncio.wait({task}, timeout=seconds)
+    # Its first answer to being cancelled may be to wait for something else.
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=_CLOSE_SECONDS)
+    if task.cancelled():
+        return False
+    if error := task.exception():
+        log.debug("Kafka was not left in peace", reason=str(error) or type(error).__name__)
+    return error is None
