@@ -1,8 +1,8 @@
 """Keeps the wanted consumers alive: `python -m deployments.keeper`, under "restart always".
 
 It looks every two seconds who sits in the seats, and has Prefect start a run for each that is
-empty. Any number of keepers may run: one acts, the others stand by. `pause` ends all consumers,
-for good, by pausing their deployment; `resume` brings them back.
+empty. While their work pool is paused, or their deployment, it ends them all. Any number of
+keepers may run: one acts, the others stand by.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from prefect.states import Cancelled, Cancelling, Crashed
 from deployments.always_on import Phase, Plan, Run, View, decide
 from infra.postgres.connection import TRANSIENT, connect
 from infra.settings import Settings, read_settings
-from schemas.errors import SluicewayError, TerminalError, TransientError
+from schemas.errors import SluicewayError, TransientError
 from tasks.database import find_database_url
 from tasks.prefect_api import require_prefect_address
 from tasks.seats import find_sitters, try_lock
@@ -95,7 +95,9 @@ class Keeper:
         sitters = await find_sitters(connection, self._settings.kafka_group)
         seats = {number: each.flow_run_id for number, each in sitters.items() if number}
         deployment = await client.read_deployment_by_name(self._deployment)
-        wanted = 0 if deployment.paused else self._settings.stream_consumers
+        pool = await client.read_work_pool(deployment.work_pool_name or "")
+        is_paused = pool.is_paused or deployment.paused
+        wanted = 0 if is_paused else self._settings.stream_consumers
         runs = await _read_living(client, deployment.id)
         if any(number not in seats for number in range(1, wanted + 1)):
             runs += await _read_ended(client, deployment.id)
@@ -124,7 +126,7 @@ class Keeper:
             await client.set_flow_run_state(run.id, state, force=True)
             log.warning("Consumer %s: run %s is dead, and said to be now.", run.consumer, run.id)
         for run in plan.cancel:
-            message = "The deployment is paused, or fewer consumers are wanted."
+            message = "The stream is paused, or fewer consumers are wanted."
             is_alive = run.phase is Phase.RUNNING
             state = Cancelling(message=message) if is_alive else Cancelled(message=message)
             await client.set_flow_run_state(run.id, state, force=True)
@@ -216,42 +218,18 @@ async def _keep(settings: Settings) -> None:
         await keeper.close()
 
 
-async def set_paused(*, paused: bool, name: str = DEPLOYMENT) -> None:
-    """Pause the deployment, or resume it; the keeper does the rest.
-
-    Raises TerminalError where there is none, TransientError where the server does not answer.
-    """
-    try:
-        async with get_client() as client:
-            deployment = await client.read_deployment_by_name(name)
-            change = client.pause_deployment if paused else client.resume_deployment
-            await change(deployment.id)
-    except ObjectNotFound:
-        raise TerminalError(
-            f"The Prefect server has no deployment {name}: deploy it with `prefect deploy`."
-        ) from None
-    except httpx.HTTPError as error:
-        raise TransientError(f"The Prefect server does not answer: {error!r}.") from None
-
-
 def main() -> None:
-    """Keep the consumers alive until told to end, and they live on; or pause or resume them."""
-    parser = argparse.ArgumentParser(
+    """Keep the consumers alive until told to end; they live on."""
+    argparse.ArgumentParser(
         prog="python -m deployments.keeper",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("command", nargs="?", choices=("keep", "pause", "resume"), default="keep")
-    command = parser.parse_args().command
+    ).parse_args()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", force=True)
     log.setLevel(logging.INFO)
     try:
         require_prefect_address()
-        if command == "keep":
-            asyncio.run(_keep(read_settings()))
-        else:
-            asyncio.run(set_paused(paused=command == "pause"))
-            log.info("%s is %sd.", DEPLOYMENT, command)
+        asyncio.run(_keep(read_settings()))
     except SluicewayError as error:
         sys.exit(str(error))
 

@@ -34,10 +34,11 @@ POOLS = (BATCH, STREAM, OPS)
 
 
 async def create_pools(client: PrefectClient, pools: tuple[Pool, ...] = POOLS) -> None:
-    """Leave each pool on the server as it is described here."""
+    """Leave each pool on the server as it is described here; one that is paused stays so."""
     template = ProcessWorker.get_default_base_job_template()
     # Without a command, a second process is started for each run only to find this one.
     template["variables"]["properties"]["command"]["default"] = "python -m prefect.engine"
+    known = {each.name: each for each in await client.read_work_pools(limit=200)}
     for pool in pools:
         await client.create_work_pool(
             WorkPoolCreate(
@@ -46,6 +47,7 @@ async def create_pools(client: PrefectClient, pools: tuple[Pool, ...] = POOLS) -
                 description=pool.description,
                 base_job_template=template,
                 concurrency_limit=pool.concurrent_runs,
+                is_paused=pool.name in known and known[pool.name].is_paused,
             ),
             overwrite=True,
         )

@@ -48,6 +48,7 @@ class Startup:
         environment = self._prefect | self._start_sample_api()
         await stack.start_broker()
         environment["SLUICEWAY_KAFKA_BOOTSTRAP_SERVERS"] = stack.broker.bootstrap_servers
+        environment["SLUICEWAY_KAFKA_IDLE_PAUSE_SECONDS"] = "0.1"
         async with asyncio.TaskGroup() as group:
             group.create_task(self._bootstrap())
             group.create_task(self._ensure_topics())

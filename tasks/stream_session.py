@@ -1,5 +1,6 @@
 """A connection that loads micro-batches: its settings, its landing tables, one batch at a time."""
 
+import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -247,14 +248,8 @@ class StreamSession:
         table: str,
         loses: pl.Series | None = None,
     ) -> None:
-        names = [*dataset.spec.names, *(name for name, _ in LANDED_COLUMNS + LINEAGE_COLUMNS)]
-        frame = dataset.rows.with_columns(pl.lit(batch_id, dtype=pl.Int64).alias("_batch_id"))
-        if loses is not None:
-            names.append(LOSES)
-            frame = frame.with_columns(loses.alias(LOSES))
-        frame = frame.select(names)
-        encoder = CopyEncoder(frame.schema, json_columns=(EXTRA,))
-        data = encoder.encode(frame) + encoder.finish()
+        # In a thread: the next messages are fetched meanwhile.
+        names, data = await asyncio.to_thread(_encode, dataset, batch_id, loses)
         await self.connection.copy_to_table(
             table, schema_name=schema, columns=names, source=BytesIO(data), format="binary"
         )
@@ -276,6 +271,20 @@ class StreamSession:
             dataset.oldest_version,
         )
         return found
+
+
+def _encode(
+    dataset: DatasetRows, batch_id: int, loses: pl.Series | None
+) -> tuple[list[str], bytes]:
+    """Return the rows as a binary COPY stream, and the columns it has."""
+    names = [*dataset.spec.names, *(name for name, _ in LANDED_COLUMNS + LINEAGE_COLUMNS)]
+    frame = dataset.rows.with_columns(pl.lit(batch_id, dtype=pl.Int64).alias("_batch_id"))
+    if loses is not None:
+        names.append(LOSES)
+        frame = frame.with_columns(loses.alias(LOSES))
+    frame = frame.select(names)
+    encoder = CopyEncoder(frame.schema, json_columns=(EXTRA,))
+    return names, encoder.encode(frame) + encoder.finish()
 
 
 def _refused(dataset: DatasetRows, error: BaseException) -> DeadLetter:

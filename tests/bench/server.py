@@ -66,7 +66,7 @@ class BenchServer:
     def __init__(self, folder: Path) -> None:
         """Describe the server; nothing is started yet."""
         self.postgres = Postgres(folder / "postgres", settings=SETTINGS)
-        self._loader_password = secrets.token_urlsafe(24)
+        self.loader_password = secrets.token_urlsafe(24)
 
     def __enter__(self) -> Self:
         """Start it and prepare the template."""
@@ -74,7 +74,7 @@ class BenchServer:
         try:
             self.postgres.ensure_database(TEMPLATE)
             url = self.postgres.url(TEMPLATE)
-            asyncio.run(bootstrap(url, loader_password=self._loader_password))
+            asyncio.run(bootstrap(url, loader_password=self.loader_password))
         except BaseException:
             self.postgres.stop()
             raise
@@ -145,7 +145,7 @@ class BenchServer:
         """Load the file in a process of its own; `seconds` are those inside load_source."""
         self.checkpoint()
         order: dict[str, Any] = {
-            "url": self.postgres.url(database, user=LOADER, password=self._loader_password),
+            "url": self.postgres.url(database, user=LOADER, password=self.loader_password),
             "path": str(path),
             "staging_only": staging_only,
         }

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.states import Cancelling
 
-from deployments.keeper import DEPLOYMENT, set_paused
+from deployments.keeper import DEPLOYMENT
+from deployments.pools import STREAM
 from infra.local.kafka import ApacheKafka
 from schemas.errors import SluicewayError
 from tests.chaos.always_on_stage import DrillError, Stage, wait_for
@@ -162,9 +163,9 @@ class Drill:
         return finding
 
     async def pause(self) -> Finding:
-        """deployment paused, then resumed, from there"""
+        """work pool paused, deployed again, then resumed, from there"""
         since = time.time()
-        await set_paused_here(self.stage, paused=True)
+        await set_paused(self.stage, paused=True)
 
         async def are_gone() -> bool:
             return not await self.stage.seats() and not await self.stage.living()
@@ -174,8 +175,8 @@ class Drill:
         await asyncio.sleep(PAUSED_SECONDS)
         await self.stage.publish()
         if not await are_gone():
-            raise DrillError("A consumer came back to a deployment that is paused.")
-        await set_paused_here(self.stage, paused=False)
+            raise DrillError("A consumer came back though the pool is paused.")
+        await set_paused(self.stage, paused=False)
         return await self._back(
             time.time(), f"gone after {gone_seconds:.1f} s and not back; the keeper starts another"
         )
@@ -216,10 +217,10 @@ class Drill:
         return Finding(said, seconds)
 
 
-async def set_paused_here(stage: Stage, *, paused: bool) -> None:
-    """Pause or resume as a person would."""
-    with temporary_settings({PREFECT_API_URL: stage.environment["PREFECT_API_URL"]}):
-        await set_paused(paused=paused)
+async def set_paused(stage: Stage, *, paused: bool) -> None:
+    """Do what `prefect work-pool pause stream` does, and `resume`."""
+    async with stage.client() as client:
+        await client.update_work_pool(STREAM.name, WorkPoolUpdate(is_paused=paused))
 
 
 def cases(drill: Drill) -> dict[str, Callable[[], Awaitable[Finding]]]:

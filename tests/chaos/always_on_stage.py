@@ -39,13 +39,13 @@ from infra.local.process import Child
 from infra.local.revival import Revival
 from infra.local.stack import DATABASE, PREFECT, Stack
 from infra.postgres.apply import LOADER
+from infra.postgres.connection import TRANSIENT
 from infra.settings import Settings
 from tasks.seats import find_sitters
 
 CHECKOUT = Path(__file__).absolute().parents[2]
 PRODUCE_SECONDS = 0.1
 LOOK_SECONDS = 0.1
-AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 
 
 class DrillError(Exception):
@@ -171,6 +171,9 @@ class Stage:
         while self.committed_at <= since:
             if time.time() - since > deadline_seconds:
                 raise DrillError(f"No consumer was back after {deadline_seconds:g} s.")
+            for each in self._helpers:
+                if each.done():
+                    each.result()
             await asyncio.sleep(LOOK_SECONDS)
         return time.time() - since
 
@@ -182,7 +185,7 @@ class Stage:
         try:
             seats = await self.seats()
             living = await self.living()
-        except (httpx.HTTPError, *AWAY):
+        except (httpx.HTTPError, *TRANSIENT):
             return False
         names = {run.state_name for run in living}
         return (
@@ -226,7 +229,7 @@ class Stage:
     async def _look(self) -> None:
         advanced_at = time.monotonic()
         while True:
-            with suppress(*AWAY):
+            with suppress(*TRANSIENT):
                 connection = await asyncpg.connect(self.stack.owner_url, timeout=5)
                 try:
                     while True:

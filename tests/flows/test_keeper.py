@@ -3,17 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Running
 
 from deployments import keeper as keeper_module
 from deployments.always_on import Plan, View, decide
 from deployments.keeper import Keeper
+from deployments.pools import STREAM, create_pools
 from infra.settings import Settings
 from tasks.seats import hold_seat
 
@@ -26,17 +29,24 @@ async def client() -> AsyncIterator[PrefectClient]:
         yield opened
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A deployment and a pool of the test's own, which no worker looks at."""
+
+    name: str
+    id: UUID
+    pool: str
+
+
 @pytest.fixture
-async def deployment(client: PrefectClient, request: pytest.FixtureRequest) -> tuple[str, UUID]:
-    """A deployment of the test's own, which no worker looks at."""
+async def deployment(client: PrefectClient) -> Kept:
+    name = f"test-{uuid4()}"
+    await create_pools(client, (replace(STREAM, name=name),))
     flow_id = await client.create_flow_from_name("kept")
     identity = await client.create_deployment(
-        flow_id=flow_id,
-        name=request.node.name,
-        parameters={"consumer": 1},
-        enforce_parameter_schema=False,
+        flow_id=flow_id, name=name, work_pool_name=name, enforce_parameter_schema=False
     )
-    return f"kept/{request.node.name}", identity
+    return Kept(f"kept/{name}", identity, name)
 
 
 @pytest.fixture
@@ -49,7 +59,7 @@ def keep(database, deployment, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         settings = Settings(
             database_url=database.loader_url, kafka_group=GROUP, stream_consumers=wanted
         )
-        keeper = Keeper(settings, deployment[0])
+        keeper = Keeper(settings, deployment.name)
         keeping = asyncio.create_task(keeper.run())
         try:
             yield
@@ -61,9 +71,9 @@ def keep(database, deployment, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     return let_keep
 
 
-async def runs(client: PrefectClient, deployment: tuple[str, UUID]) -> dict[int, FlowRun]:
+async def runs(client: PrefectClient, deployment: Kept) -> dict[int, FlowRun]:
     """Return the deployment's runs by consumer; there is one of each, or the test fails."""
-    found = [each for each in await client.read_flow_runs() if each.deployment_id == deployment[1]]
+    found = [each for each in await client.read_flow_runs() if each.deployment_id == deployment.id]
     by_consumer = {each.parameters["consumer"]: each for each in found}
     assert len(by_consumer) == len(found)
     return by_consumer
@@ -96,15 +106,24 @@ async def test_each_empty_seat_gets_one_run_and_each_taken_one_none(
         assert set(await runs(client, deployment)) == {1, 3}
 
 
-async def test_pausing_the_deployment_ends_its_runs_and_resuming_brings_them_back(
-    client, deployment, database, keep
+async def pause_pool(client: PrefectClient, kept: Kept, *, paused: bool) -> None:
+    await client.update_work_pool(kept.pool, WorkPoolUpdate(is_paused=paused))
+
+
+async def pause_deployment(client: PrefectClient, kept: Kept, *, paused: bool) -> None:
+    await (client.pause_deployment if paused else client.resume_deployment)(kept.id)
+
+
+@pytest.mark.parametrize("pause", [pause_pool, pause_deployment])
+async def test_pausing_ends_the_runs_and_resuming_brings_them_back(
+    client, deployment, database, keep, pause
 ) -> None:
     async with keep(2), AsyncExitStack() as seats:
         await until(lambda: has_runs(client, deployment, {1, 2}))
         living = (await runs(client, deployment))[1]
         await client.set_flow_run_state(living.id, Running(), force=True)
         await seats.enter_async_context(hold_seat(database.loader_url, GROUP, 1, living.id))
-        await client.pause_deployment(deployment[1])
+        await pause(client, deployment, paused=True)
 
         async def are_told() -> bool:
             found = await runs(client, deployment)
@@ -112,17 +131,26 @@ async def test_pausing_the_deployment_ends_its_runs_and_resuming_brings_them_bac
 
         await until(are_told)
         await seats.aclose()
-        await client.resume_deployment(deployment[1])
+        await pause(client, deployment, paused=False)
 
         async def is_back() -> bool:
             found = await client.read_flow_runs()
-            mine = [each for each in found if each.deployment_id == deployment[1]]
+            mine = [each for each in found if each.deployment_id == deployment.id]
             return {each.parameters["consumer"] for each in mine if each.state.is_scheduled()} == {
                 1,
                 2,
             }
 
         await until(is_back)
+
+
+async def test_a_pool_that_is_paused_stays_so_when_the_pools_are_made_again(
+    client, deployment
+) -> None:
+    await pause_pool(client, deployment, paused=True)
+    await create_pools(client, (replace(STREAM, name=deployment.pool, concurrent_runs=7),))
+    found = await client.read_work_pool(deployment.pool)
+    assert (found.is_paused, found.concurrency_limit) == (True, 7)
 
 
 async def has_runs(client, deployment, consumers: set[int]) -> bool:
