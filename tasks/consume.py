@@ -25,7 +25,7 @@ from infra.postgres.connection import TRANSIENT, Pool
 from infra.settings import Settings
 from schemas.dataset import Spec
 from schemas.errors import TransientError
-from tasks.load_batch import BatchReport, load_batch
+from tasks.load_batch import BatchReport, find_report, load_batch
 from tasks.message_rows import MessageRows, make_rows
 from tasks.messages import Batch
 from tasks.offsets import FencedError, Reader, is_committed
@@ -184,7 +184,11 @@ class Consumer:
             try:
                 session = await self._find_session()
                 if attempt and await is_committed(session.connection, self.reader, batch.spans):
-                    self._advance(batch)  # the answer to an earlier try was lost, not its COMMIT
+                    # The answer to an earlier try was lost, not its COMMIT.
+                    self._advance(batch)
+                    report = await find_report(session.connection, self.reader, batch)
+                    if report is not None:
+                        self._count(report, rows)
                     return
                 report = await load_batch(
                     session, batch, rows, self.reader, execution_id=self._execution_id

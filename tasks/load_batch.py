@@ -82,6 +82,24 @@ async def load_batch(
     return report
 
 
+async def find_report(connection: Connection, reader: Reader, batch: Batch) -> BatchReport | None:
+    """Return the report of a batch that was committed, without its ledgers."""
+    row = await connection.fetchrow(
+        """
+        SELECT id AS batch_id, messages, loaded, dead, skipped, flush_seconds
+        FROM metadata.stream_batches
+        WHERE consumer_group = $1 AND topic = $2 AND partitions = $3 AND next_offsets = $4
+            AND NOT is_replay
+        ORDER BY id DESC LIMIT 1
+        """,
+        reader.group,
+        reader.topic,
+        [each.partition for each in batch.spans],
+        [each.next for each in batch.spans],
+    )
+    return None if row is None else BatchReport(**dict(row))
+
+
 def count_rejects(ledgers: dict[str, Ledger], rows: MessageRows) -> dict[str, Ledger]:
     """Return the ledgers with the rows that broke their contract, which never reached a table."""
     counted = dict(ledgers)
