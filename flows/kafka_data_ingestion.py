@@ -32,6 +32,7 @@ from tasks.discover_files import Found, discover_files, split_name
 from tasks.jobs import Job
 from tasks.prefect_api import require_prefect
 from tasks.produce_source import Outcome, Produced
+from tasks.production_lock import hold_production
 from tasks.progress import ByteProgress
 from tasks.publish import publish_production
 from tasks.record import record_execution
@@ -80,6 +81,7 @@ async def kafka_data_ingestion(
         await open_pool(settings) as pool,
         Producer(settings) as producer,
         record_execution(pool, PIPELINE, flow_run_id=_run_id(), parameters=parameters) as run,
+        hold_production(pool, topic),
     ):
         resent = await resend_unsent(pool, producer, topic)
         if resent.sent or resent.refused:

@@ -54,6 +54,9 @@ async def replay_topic(
     topic: by default SLUICEWAY_KAFKA_TOPIC.
     Raises TerminalError for a section that does not exist.
     """
+    settings = read_settings()
+    log = configure_logging(PIPELINE, folder=settings.log_folder, level=settings.log_level)
+    require_kafka(settings)
     section = Section(
         from_time=in_utc(from_time),
         from_offset=from_offset,
@@ -61,9 +64,6 @@ async def replay_topic(
         until_offset=until_offset,
         partitions=tuple(partitions or ()),
     )
-    settings = read_settings()
-    log = configure_logging(PIPELINE, folder=settings.log_folder, level=settings.log_level)
-    require_kafka(settings)
     parameters = {**dataclasses.asdict(section), "topic": topic or settings.kafka_topic}
     async with (
         await open_pool(settings) as pool,

@@ -18,7 +18,7 @@ from uuid import UUID
 import anyio
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.exceptions import CancelledRun
+from prefect.exceptions import CancelledRun, TerminationSignal
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
@@ -150,6 +150,9 @@ def main() -> None:
         require_database(settings)
         require_kafka(settings)
         asyncio.run(_run(given, settings))
+    except TerminationSignal:
+        # What Prefect makes of a SIGTERM; asyncio has cancelled the run, and it has drained.
+        return
     except SluicewayError as error:
         sys.exit(str(error))
 

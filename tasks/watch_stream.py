@@ -132,13 +132,22 @@ class StreamWatch:
         done = {name: now[name] - self._said[name] for name in now}
         self._said = now
         last = progress.last_commit
+        owned = len(consumer.source.assignment.owned)
+        if not owned:
+            log.warning(
+                "no partition is ours: there are more consumers than partitions, the topic does "
+                "not exist, or the group waits for a member that is gone",
+                topic=consumer.reader.topic,
+                group=consumer.reader.group,
+            )
+            self._lags = []
         log.info(
             "stream",
             **{name: count for name, count in done.items() if count or name == "messages"},
             per_second=round(done["messages"] / REPORT_SECONDS),
-            partitions=len(consumer.source.assignment.owned),
-            lag_messages=sum(each.messages for each in self._lags),
-            lag_seconds=round(max((each.seconds for each in self._lags), default=0.0), 1),
+            partitions=owned,
+            lag_messages=sum(each.messages for each in self._lags) if self._lags else None,
+            lag_seconds=round(max(each.seconds for each in self._lags), 1) if self._lags else None,
             last_commit_seconds_ago=None if last is None else round(monotonic() - last, 1),
         )
 

@@ -16,7 +16,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from infra.kafka.client import connection_options
 from infra.kafka.producer import Producer
 from infra.settings import Settings
-from tasks.produce import Delivery, Message, produce_many
+from schemas.errors import TransientError
+from tasks.produce import Delivery, produce_many
+from tasks.refusals import Message
 from tests.bench.stream_messages import (
     PARTITIONS,
     Chooser,
@@ -64,31 +66,35 @@ async def feed(settings: Settings, kind: str, rate: int, seconds: float) -> dict
     messages = list_messages(
         choose_chooser(kind, total), 0, total, later=later, flawed=kind == "mixed"
     )
-    share = round(rate * TICK_SECONDS)
-    ahead = _read_ahead(messages, share)
-    under_way: set[asyncio.Task[Delivery]] = set()
-    sent, latest = 0, 0.0
+    ahead = _read_ahead(messages, round(rate * TICK_SECONDS))
+    sent, tick, latest = 0, 0, 0.0
     async with Producer(settings) as producer:
         await producer.open()
         part: list[Message] = await anext(ahead)
-        start, started_ms, tick = perf_counter(), time() * 1000, 0
+        start, started_ms = perf_counter(), time() * 1000
         while part:
-            due = start + tick * TICK_SECONDS
-            if (wait_seconds := due - perf_counter()) > 0:
-                await asyncio.sleep(wait_seconds)
-            latest = max(latest, perf_counter() - due)
-            due_ms = int(started_ms + tick * TICK_SECONDS * 1000)
-            stamped = [(key, value, due_ms) for key, value, _ in part]
-            under_way.add(
-                asyncio.create_task(produce_many(producer, settings.kafka_topic, stamped))
-            )
-            done = {each for each in under_way if each.done()}
-            under_way -= done
-            sent += sum(each.result().sent for each in done)
-            tick += 1
-            part = await anext(ahead, [])
-        sent += sum(each.sent for each in await asyncio.gather(*under_way))
+            wait_seconds = start + tick * TICK_SECONDS - perf_counter()
+            latest = max(latest, -wait_seconds)
+            await asyncio.sleep(max(0.0, wait_seconds))
+            due: list[Message] = []
+            # What came due while the last ones were being acknowledged goes together.
+            while part and start + tick * TICK_SECONDS <= perf_counter():
+                due_ms = int(started_ms + tick * TICK_SECONDS * 1000)
+                due += [(key, value, due_ms) for key, value, _ in part]
+                tick += 1
+                part = await anext(ahead, [])
+            sent += (await _send(producer, settings.kafka_topic, due)).sent
     return {"sent": sent, "started_ms": started_ms, "latest_ms": latest * 1000}
+
+
+async def _send(producer: Producer, topic: str, part: list[Message]) -> Delivery:
+    """Send the messages, all of them once more where a client fell over: some may come twice."""
+    while True:
+        try:
+            return await produce_many(producer, topic, part)
+        except TransientError as error:
+            sys.stderr.write(f"{error}\n")
+            await asyncio.sleep(1)
 
 
 async def _read_ahead(messages: Iterator[Message], share: int) -> Any:

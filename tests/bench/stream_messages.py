@@ -11,7 +11,7 @@ from infra.sample.bulk import CUSTOMERS, PRODUCTS, SEED
 from infra.sample.bulk_plan import scatter
 from infra.sample.bulk_rows import make_lines
 from infra.sample.shop import SALES_HEADER
-from tasks.produce import Message
+from tasks.refusals import Message
 
 Numbers = npt.NDArray[np.int64]
 Chooser = Callable[[int, int], tuple[Numbers, Numbers]]

@@ -1,7 +1,8 @@
 """Where the drill of the always-on consumer plays: all that a stack has, each part to be killed.
 
-A message is produced every tenth of a second. Whether the consumer is back is not asked of any
-process: it is, once PostgreSQL has a message that was produced after the fault.
+A message is produced every tenth of a second. Whether the consumers are back is not asked of any
+process: they are, once PostgreSQL has a message of each partition that was produced after the
+fault.
 """
 
 import asyncio
@@ -65,7 +66,7 @@ class Stage:
         self.kept: dict[str, Revival] = {}
         self.server: Child | None = None
         self.committed_at = 0.0
-        """Unix time of the newest message that PostgreSQL has."""
+        """Unix time of the newest message that PostgreSQL has of every partition."""
         self.longest_gap_seconds = 0.0
         """Since it was reset: how long nothing was committed."""
         self._folder = folder
@@ -234,7 +235,7 @@ class Stage:
                 try:
                     while True:
                         newest = await connection.fetchval(
-                            "SELECT max(last_timestamp_ms) FROM metadata.stream_offsets", timeout=5
+                            "SELECT min(last_timestamp_ms) FROM metadata.stream_offsets", timeout=5
                         )
                         gap = time.monotonic() - advanced_at
                         self.longest_gap_seconds = max(self.longest_gap_seconds, gap)

@@ -75,34 +75,7 @@ async def test_a_broker_that_restarts_in_mid_stream_costs_no_message(
     await stream.require_exactly_once()
 
 
-async def test_a_consumer_that_starts_before_its_broker_waits_for_it(
-    own_stream, own_broker
-) -> None:
-    stream = own_stream
-    await stream.create()
-    await stream.send(30)
-    end(own_broker)
-    with capture_logs() as logs:
-        member = stream.join()
-        await stream.until(lambda: logs)
-    assert [each["event"] for each in logs] == ["Kafka cannot be reached"]
-    begin(own_broker)
-    await stream.until_loaded()
-    await stream.require_exactly_once()
-    assert not member.task.done()
-
-
-async def test_a_consumer_that_never_finds_its_broker_ends_when_told_to(make_stream) -> None:
-    stream = make_stream(EmbeddedBroker(Path("never started"), port=choose_port()))
-    with capture_logs() as logs:
-        member = stream.join()
-        await stream.until(lambda: logs)
-    async with asyncio.timeout(10):
-        await member.leave()
-    assert member.task.cancelled()
-
-
-async def test_a_consumer_ends_when_told_to_while_its_broker_is_away(
+async def test_while_its_broker_is_away_a_consumer_ends_when_told_to_and_another_waits(
     own_stream, own_broker
 ) -> None:
     stream = own_stream
@@ -113,5 +86,22 @@ async def test_a_consumer_ends_when_told_to_while_its_broker_is_away(
     end(own_broker)
     async with asyncio.timeout(10):
         await member.leave()
+    # Of another group: this one knows of a member that has said no goodbye.
+    stream.change(kafka_group=f"{stream.settings.kafka_group}-next")
+    with capture_logs() as logs:
+        waiting = stream.join()
+        await stream.until(lambda: logs)
+    assert [each["event"] for each in logs] == ["Kafka cannot be reached"]
     begin(own_broker)
-    await stream.require_exactly_once()
+    await stream.until(lambda: waiting.progress.messages == 30)
+    assert await stream.staged() == sorted(stream.sent * 2)
+
+
+async def test_a_consumer_that_never_finds_its_broker_ends_when_told_to(make_stream) -> None:
+    stream = make_stream(EmbeddedBroker(Path("never started"), port=choose_port()))
+    with capture_logs() as logs:
+        member = stream.join()
+        await stream.until(lambda: logs)
+    async with asyncio.timeout(10):
+        await member.leave()
+    assert member.task.cancelled()

@@ -177,8 +177,9 @@ async def test_whoever_is_told_to_end_commits_its_batch_and_leaves_at_once(
 
 
 async def test_whoever_cannot_commit_ends_all_the_same_and_leaves_its_batch(
-    stream, blockade
+    stream, blockade, monkeypatch
 ) -> None:
+    monkeypatch.setattr(consume, "_DRAIN_SECONDS", 0.5)
     stream.change(kafka_session_timeout_seconds=LONG_SESSION_SECONDS)
     await stream.create()
     first = stream.join()
@@ -216,7 +217,7 @@ async def test_a_consumer_that_cannot_load_fetches_no_more_and_stays_in_its_grou
         other = stream.join()
         await stream.until(lambda: other.partitions and other.paused == other.partitions)
     else:
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(2)
         assert member.paused == member.partitions == {0, 1, 2}
         assert await stream.epochs() == epochs
     owned = member.consumer.source.assignment.owned

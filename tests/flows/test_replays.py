@@ -172,9 +172,8 @@ def test_the_commands_say_what_they_did_or_what_is_wrong(letters, topic: str, st
     assert planned.splitlines()[-1] == "3 dead letters match. --for-real replays them."
     assert "no_contract" in planned
     assert replayed.splitlines()[-1].startswith(f"Of 3 messages of {topic} 2 brought new rows")
-    assert past.splitlines()[-1] == (
-        f"Offset 7 is past the end of {topic}; its partitions end: 0 at 3."
-    )
+    # On a busy machine Prefect has something to say after it.
+    assert f"Offset 7 is past the end of {topic}; its partitions end: 0 at 3." in past.splitlines()
     assert no_time.splitlines()[-1].endswith(
         "'yesterday' is no time: write 2026-11-23T07:51 (in UTC), or with a zone "
         "2026-11-23T07:51+01:00"
