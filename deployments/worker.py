@@ -1,8 +1,8 @@
 """A process worker that outlives its Prefect server: `python -m deployments.worker stream`.
 
-Prefect's own worker ends when the server has been away for about a quarter of an hour, and ends
-the flow runs with it, though a consumer needs no server. This one goes on asking, and lets them
-work. Otherwise it is Prefect's, with its settings.
+Prefect's own worker gives up on a server that stays away, and ends its flow runs as it goes,
+though a consumer needs no server. This one goes on asking, and lets them work. Otherwise it is
+Prefect's, with its settings.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """What the Prefect server wants of this flow run: asked by the run itself.
 
 The worker is told as well, and ends a run that is cancelled. But it hears nothing more once the
-server was away for a minute or two, and a run whose worker was killed has nobody who could.
+server was away for some minutes, and a run whose worker was killed has nobody who could.
 """
 
 import asyncio

@@ -7,6 +7,7 @@ run sits there.
 """
 
 import asyncio
+import secrets
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -23,7 +24,7 @@ from tasks.leaving import leave_when
 
 log = structlog.get_logger("sluiceway.seats")
 
-_NAME = "sluiceway seat"
+_NAME, _NO_RUN = "sluiceway seat", "-"
 _CHECK_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
 _TOP_BIT, _RANGE = 1 << 31, 1 << 32
@@ -42,6 +43,8 @@ class Sitter:
     """PostgreSQL's process for the connection."""
     flow_run_id: UUID | None
     """None for a run without Prefect."""
+    token: str
+    """Tells one process from another, should both have the same run."""
 
 
 @asynccontextmanager
@@ -74,9 +77,7 @@ async def find_sitters(connection: Connection, group: str) -> dict[int, Sitter]:
         """,
         _lock_class(group) % _RANGE,
     )
-    return {
-        row["number"]: Sitter(row["number"], row["backend"], _read(row["name"])) for row in rows
-    }
+    return {row["number"]: _read(row["number"], row["backend"], row["name"]) for row in rows}
 
 
 async def try_lock(connection: Connection, group: str, number: int) -> bool:
@@ -94,7 +95,8 @@ class _Seat:
         self._url = url
         self._group = group
         self._number = number
-        self._flow_run_id = flow_run_id
+        self._token = secrets.token_hex(4)
+        self._name = _write(flow_run_id, self._token)
         self._connection: asyncpg.Connection | None = None
 
     @property
@@ -108,9 +110,7 @@ class _Seat:
         """Have the seat; raises SeatTakenError where another run has it."""
         connection = await connect(self._url, wait_seconds=wait_seconds)
         try:
-            await connection.execute(
-                "SELECT set_config('application_name', $1, false)", _write(self._flow_run_id)
-            )
+            await connection.execute("SELECT set_config('application_name', $1, false)", self._name)
             if not await try_lock(connection, self._group, self._number):
                 await self._take_from_own_ghost(connection)
         except BaseException:
@@ -121,9 +121,8 @@ class _Seat:
     async def _take_from_own_ghost(self, connection: asyncpg.Connection) -> None:
         """Have the seat that our own lost connection still holds, as after a cut of the network."""
         sitter = (await find_sitters(connection, self._group)).get(self._number)
-        is_ours = sitter is not None and sitter.flow_run_id == self._flow_run_id is not None
         if sitter is not None:
-            if not is_ours:
+            if sitter.token != self._token:
                 raise self.taken
             await connection.execute("SELECT pg_terminate_backend($1, 5000)", sitter.backend)
         if not await try_lock(connection, self._group, self._number):
@@ -175,12 +174,13 @@ def _lock_class(group: str) -> int:
     return number - _RANGE if number >= _TOP_BIT else number
 
 
-def _write(flow_run_id: UUID | None) -> str:
-    return _NAME if flow_run_id is None else f"{_NAME} {flow_run_id}"
+def _write(flow_run_id: UUID | None, token: str) -> str:
+    return f"{_NAME} {flow_run_id or _NO_RUN} {token}"
 
 
-def _read(name: str) -> UUID | None:
+def _read(number: int, backend: int, name: str) -> Sitter:
+    run, _, token = name.removeprefix(_NAME).strip().partition(" ")
     try:
-        return UUID(name.removeprefix(_NAME).strip())
+        return Sitter(number, backend, UUID(run), token)
     except ValueError:
-        return None
+        return Sitter(number, backend, None, token)

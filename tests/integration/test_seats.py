@@ -1,6 +1,7 @@
 """A seat is one run's, for as long as it lives and no longer; against a real PostgreSQL."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from uuid import uuid4
@@ -99,12 +100,21 @@ async def test_a_run_that_lost_its_seat_to_another_is_cancelled_and_told(
         await rival.close()
 
 
-async def test_the_seat_is_taken_from_ones_own_lost_connection(database, connection) -> None:
-    mine = uuid4()
-    await connection.execute(f"SET application_name = 'sluiceway seat {mine}'")
+async def test_the_seat_is_taken_from_ones_own_lost_connection(
+    database, connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "0badcafe")
+    await connection.execute("SET application_name = 'sluiceway seat - 0badcafe'")
     assert await try_lock(connection, GROUP, 1)
-    async with hold_seat(database.loader_url, GROUP, 1, mine):
+    async with hold_seat(database.loader_url, GROUP, 1):
         assert connection.is_closed()
+
+
+async def test_the_same_run_in_two_processes_sits_once(database) -> None:
+    run = uuid4()
+    async with hold_seat(database.loader_url, GROUP, 1, run):
+        with pytest.raises(SeatTakenError):
+            await sit(database.loader_url, entered=asyncio.Event(), flow_run_id=run)
 
 
 async def test_a_cancelled_run_gives_its_seat_back(database, connection) -> None:
