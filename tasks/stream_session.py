@@ -4,7 +4,6 @@ import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from io import BytesIO
 
 import asyncpg
 import polars as pl
@@ -250,8 +249,14 @@ class StreamSession:
     ) -> None:
         # In a thread: the next messages are fetched meanwhile.
         names, data = await asyncio.to_thread(_encode, dataset, batch_id, loses)
+        # Of a file asyncpg makes a class whose instances only the garbage collector can end, with
+        # the data in them, and reads it by another thread.
         await self.connection.copy_to_table(
-            table, schema_name=schema, columns=names, source=BytesIO(data), format="binary"
+            table,
+            schema_name=schema,
+            columns=names,
+            source=memoryview(data),  # type: ignore[arg-type] # the stubs do not know of buffers
+            format="binary",
         )
 
     async def _is_late(self, dataset: DatasetRows) -> bool:
