@@ -92,6 +92,7 @@ async def _consume(
             {each.spec.table: each.spec for each in DATASETS},
             execution_id=run.id,
             on_batch=watch.note,
+            seat=number,
         )
         watching = asyncio.create_task(watch.run(consumer))
         try:

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import Field, PostgresDsn, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PostgresDsn,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -33,6 +41,16 @@ SETTINGS_FILE = Path("deployments/settings.yaml")
 DEFAULT_ENDPOINTS = (Endpoint.model_validate("https://jsonplaceholder.typicode.com/users"),)
 
 
+class DashboardUser(BaseModel):
+    """Who may log in to the dashboard, and as what."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    password_hash: SecretStr
+    role: Literal["viewer", "operator"] = "viewer"
+    """Operators also set maintenance windows and export the quarantine."""
+
+
 class Settings(BaseSettings):
     """Every setting, with its default. `SLUICEWAY_RAW_FOLDER` sets `raw_folder`, and so on."""
 
@@ -51,6 +69,8 @@ class Settings(BaseSettings):
     """Name of a Prefect block AsyncSqlAlchemyConnector to take the database's address from."""
     owner_database_url: SecretStr = SecretStr("")
     """The same database as a role that may create roles and tables; only bootstrap reads it."""
+    reader_database_url: SecretStr = SecretStr("")
+    """The same database as the role sluiceway_reader; only the dashboard reads it."""
     pool_size: int = Field(default=20, ge=2, le=100)
     """Connections per process."""
     connect_timeout_seconds: float = Field(default=60.0, gt=0)
@@ -71,17 +91,27 @@ class Settings(BaseSettings):
     """How long a consumer may be silent before its partitions go to others."""
     kafka_idle_pause_seconds: float = Field(default=0.0, ge=0, le=5)
     """How long to ask an idle broker for nothing; for the embedded one, which answers a fetch at
-    once, empty. Where it is set, Kafka is not told what was loaded."""
+    once, empty. Where it is set, Kafka is not told what was loaded, and the keeper's consumers are
+    static members."""
     stream_batch_messages: int = Field(default=20_000, ge=1, le=200_000)
     """A micro-batch is full with so many messages, or"""
     stream_batch_seconds: float = Field(default=0.5, gt=0, le=60)
     """so long after its first one came, whichever is earlier."""
     stream_consumers: int = Field(default=1, ge=0, le=100)
     """How many consumers the keeper has alive at all times."""
+    dashboard_host: str = "127.0.0.1"
+    """The address the dashboard listens on; any but a loopback one needs users to log in."""
+    dashboard_port: int = Field(default=8050, ge=0, le=65535)
+    dashboard_users: dict[str, DashboardUser] = Field(default_factory=dict)
+    """By name; `python -m dash_app.access.passwords` makes a password's hash."""
+    dashboard_secret: SecretStr = SecretStr("")
+    """What sessions are signed with; who changes it logs everybody out."""
+    prefect_ui_url: str = ""
+    """Where a person's browser finds the Prefect UI; empty: no links to it."""
     log_folder: Path = Path("logs")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    @field_validator("database_url", "owner_database_url")
+    @field_validator("database_url", "owner_database_url", "reader_database_url")
     @classmethod
     def _check_address(cls, given: SecretStr) -> SecretStr:
         if given.get_secret_value():

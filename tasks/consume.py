@@ -89,8 +89,13 @@ class Consumer:
         *,
         execution_id: int | None = None,
         on_batch: OnBatch | None = None,
+        seat: int = 0,
     ) -> None:
-        """Join nothing yet. specs: the contracts by the name that a message's `source` gives."""
+        """Join nothing yet.
+
+        specs: the contracts by the name that a message's `source` gives.
+        seat: which of the wanted consumers this is; 0 is none of them.
+        """
         self._pool = pool
         self._specs = specs
         self._execution_id = execution_id
@@ -105,13 +110,15 @@ class Consumer:
         self._checked: asyncio.Queue[tuple[Batch, MessageRows]] = asyncio.Queue(1)
         self._fetched: asyncio.Queue[Batch] = asyncio.Queue(1)
         self._room = asyncio.Event()
-        self.source = StreamSource(pool, settings, self.reader, self._idle.wait)
+        # To a commit in mid-rebalance the embedded broker says that the generation is wrong;
+        # aiokafka then joins as a new member, and the group waits for the old one for good.
+        is_embedded = settings.kafka_idle_pause_seconds > 0
+        self._tells_kafka = not is_embedded
+        instance = f"{self.reader.group}-{seat}" if seat and is_embedded else None
+        self.source = StreamSource(pool, settings, self.reader, self._idle.wait, instance=instance)
         self._stack = AsyncExitStack()
         self._session: StreamSession | None = None
         self._nagged = -_NAG_SECONDS
-        # To a commit in mid-rebalance the embedded broker says that the generation is wrong;
-        # aiokafka then joins as a new member, and the group waits for the old one for good.
-        self._tells_kafka = not settings.kafka_idle_pause_seconds
 
     async def run(self, *, until_caught_up: bool = False) -> Progress:
         """Load what comes until the run is cancelled, or has caught up with what was there.

@@ -121,15 +121,27 @@ class StreamSource:
     """A member of a consumer group that reads from the offsets in PostgreSQL."""
 
     def __init__(
-        self, pool: Pool, settings: Settings, reader: Reader, wait_for_flush: Callable[[], Any]
+        self,
+        pool: Pool,
+        settings: Settings,
+        reader: Reader,
+        wait_for_flush: Callable[[], Any],
+        *,
+        instance: str | None = None,
     ) -> None:
-        """Join nothing yet; `start` does. wait_for_flush: awaited before partitions are left."""
+        """Join nothing yet; `start` does.
+
+        wait_for_flush: awaited before partitions are left.
+        instance: the name under which whoever was killed before is replaced in the group (static
+            membership), which the embedded broker needs: it never gives up a member by itself.
+        """
         self._pool = pool
         self._settings = settings
         self.reader = reader
         self.consumer = AIOKafkaConsumer(
             **connection_options(settings),
             group_id=reader.group,
+            group_instance_id=instance,
             enable_auto_commit=False,
             # Where to begin is for PostgreSQL to say; a position that is out of range is an error.
             auto_offset_reset="none",
@@ -170,6 +182,9 @@ class StreamSource:
     async def stop(self) -> None:
         """Leave the group, and no connection open: within four seconds, whatever Kafka says."""
         consumer = self.consumer
+        if consumer._coordinator is not None:  # noqa: SLF001 - nothing public makes it leave
+            # A static member would not say that it leaves, and the others wait for it.
+            consumer._coordinator._group_instance_id = None  # noqa: SLF001 - likewise
         if await _ends_well(consumer.stop(), _LEAVE_SECONDS):
             return
         # aiokafka leaves the rest of itself as it is then, and a group that does not hear of the

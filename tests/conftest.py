@@ -25,6 +25,7 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 LOADER_PASSWORD = "only for tests"
+READER_PASSWORD = "only for tests too"
 FAST = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -57,6 +58,10 @@ class Database:
     def loader_url(self) -> str:
         return self.server.url(self.name, user="sluiceway_loader", password=LOADER_PASSWORD)
 
+    @property
+    def reader_url(self) -> str:
+        return self.server.url(self.name, user="sluiceway_reader", password=READER_PASSWORD)
+
 
 class Server:
     """A running PostgreSQL with a template to copy databases from."""
@@ -68,7 +73,11 @@ class Server:
 
     async def _make_template(self) -> None:
         await self._run("CREATE DATABASE template_sluiceway")
-        await bootstrap(self.postgres.url("template_sluiceway"), loader_password=LOADER_PASSWORD)
+        await bootstrap(
+            self.postgres.url("template_sluiceway"),
+            loader_password=LOADER_PASSWORD,
+            reader_password=READER_PASSWORD,
+        )
 
     async def create(self) -> Database:
         name = f"test_{next(self._serial)}"

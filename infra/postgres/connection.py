@@ -3,7 +3,7 @@
 import asyncio
 import random
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Any, Self, TypeVar
@@ -86,8 +86,19 @@ SERVER_SETTINGS = {
 class Pool:
     """At most `size` connections of this process, opened when first needed."""
 
-    def __init__(self, url: str, *, size: int = 20, wait_seconds: float = 60.0) -> None:
-        """Remember where; nothing is opened yet."""
+    def __init__(
+        self,
+        url: str,
+        *,
+        size: int = 20,
+        wait_seconds: float = 60.0,
+        server_settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """Remember where; nothing is opened yet.
+
+        server_settings: of each connection, over the ones that all have.
+        """
+        self._server_settings = SERVER_SETTINGS | dict(server_settings or {})
         self._url = url
         self._wait_seconds = wait_seconds
         self._size = size
@@ -102,7 +113,7 @@ class Pool:
             min_size=0,
             max_size=self._size,
             max_inactive_connection_lifetime=60,
-            server_settings=SERVER_SETTINGS,
+            server_settings=self._server_settings,
             init=_let_writers_go_at_its_end,
         )
         await self._pool

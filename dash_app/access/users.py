@@ -1,0 +1,45 @@
+"""Users and what they may do."""
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a user may do."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    """Also sets maintenance windows and exports the quarantine."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who sent a request."""
+
+    name: str
+    role: Role
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether they may change what the platform does."""
+        return self.role is Role.OPERATOR
+
+
+_current: ContextVar[User | None] = ContextVar("user", default=None)
+
+
+def current_user() -> User:
+    """Return who sent the request that is being answered.
+
+    Raises PermissionError outside of one: nothing is answered for nobody.
+    """
+    user = _current.get()
+    if user is None:
+        raise PermissionError("There is no user: this is no request that came through the login.")
+    return user
+
+
+def enter(user: User) -> None:
+    """Let the rest of this request's task be the user's."""
+    _current.set(user)

@@ -1,0 +1,66 @@
+"""The dashboard as one ASGI application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import dash
+from dash import Dash
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from dash_app import shell
+from dash_app.access.layer import AccessLayer
+from dash_app.panels import Panels
+from dash_app.reader import Reader
+from infra.settings import Settings
+
+PAGES = ("overview", "runs", "run", "data", "quality", "stream", "system", "logs")
+"""Modules of dash_app.pages, in the order of the navigation. Each has PATH, NAME (empty: not in
+the navigation), TITLE, lay_out(**parameters of the address) and register(panels)."""
+ASSETS = Path(__file__).parent / "assets"
+
+
+def build(settings: Settings) -> ASGIApp:
+    """Return the dashboard behind its login.
+
+    Raises SettingError where a setting does not do.
+    """
+    reader = Reader(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with reader.opened():
+            yield
+
+    # No /docs and no /openapi.json: there is nothing behind them for a person.
+    server = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = Dash(
+        "dash_app",
+        server=server,  # type: ignore[arg-type] # its type has not heard of FastAPI yet
+        use_pages=True,
+        pages_folder="",
+        assets_folder=str(ASSETS),
+        title="Sluiceway",
+        update_title="",
+        suppress_callback_exceptions=True,
+        serve_locally=True,
+    )
+    pages = [import_module(f"dash_app.pages.{name}") for name in PAGES]
+    for module in pages:
+        _add(module)
+    app.layout = shell.lay_out({each.PATH: each.NAME for each in pages if each.NAME})
+    panels = Panels(app, reader, settings)
+    shell.register(app, panels)
+    for module in pages:
+        module.register(panels)
+    return AccessLayer(server, settings)
+
+
+def _add(module: ModuleType) -> None:
+    template = {"path_template": module.PATH} if "<" in module.PATH else {"path": module.PATH}
+    dash.register_page(
+        module.__name__, title=f"{module.TITLE} · Sluiceway", layout=module.lay_out, **template
+    )

@@ -1,0 +1,19 @@
+"""Run."""
+
+from typing import Any
+
+from dash.development.base_component import Component
+
+from dash_app.panels import Panels
+from dash_app.parts import page
+
+PATH, NAME, TITLE = "/runs/<execution_id>", "", "Run"
+
+
+def lay_out(**_: Any) -> Component:
+    """Return the page."""
+    return page("Run")
+
+
+def register(_: Panels) -> None:
+    """Connect the page's panels."""

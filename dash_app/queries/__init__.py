@@ -1,0 +1,1 @@
+"""What the pages ask PostgreSQL, one module a page."""

@@ -1,0 +1,232 @@
+"""What the overview asks: how runs went, what is behind, what is wrong."""
+
+import datetime as dt
+from dataclasses import dataclass
+
+import asyncpg
+
+from dash_app.reader import Reader
+from schemas.datasets import DATASETS
+
+COUNTED_LETTERS = 10_000
+BUCKETS_PER_OCTAVE = 8
+"""Of metadata.rollup_durations: a bucket's durations differ by 9 %."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How the runs of a time went."""
+
+    ended: int
+    succeeded: int
+    average_seconds: float | None
+    p95_seconds: float | None
+
+
+async def summarise_recent(reader: Reader, since: dt.datetime) -> Summary:
+    """Return how the runs that began since then went, run by run: for a day or so."""
+    row = await reader.fetchrow(
+        """
+        SELECT count(*) AS ended,
+            count(*) FILTER (WHERE status = 'SUCCESS') AS succeeded,
+            avg(extract(epoch FROM end_time - start_time))::float8 AS average_seconds,
+            percentile_cont(0.95) WITHIN GROUP (
+                ORDER BY extract(epoch FROM end_time - start_time)
+            )::float8 AS p95_seconds
+        FROM metadata.pipeline_executions
+        WHERE start_time >= $1 AND status <> 'RUNNING'
+        """,
+        since,
+    )
+    assert row is not None  # noqa: S101 - an aggregate has one row
+    return Summary(**dict(row))
+
+
+async def summarise_days(reader: Reader, first_day: dt.date) -> Summary:
+    """Return how the runs since that day (UTC) went, from the rollups; p95 to within 5 %."""
+    row = await reader.fetchrow(
+        """
+        WITH counted AS (
+            SELECT sum(executions)::bigint AS ended,
+                coalesce(sum(executions) FILTER (WHERE status = 'SUCCESS'), 0)::bigint
+                    AS succeeded,
+                (sum(duration_seconds) / nullif(sum(executions), 0))::float8 AS average_seconds
+            FROM metadata.rollup_executions WHERE day >= $1
+        ), ranked AS (
+            SELECT bucket, sum(sum(executions)) OVER (ORDER BY bucket) AS up_to,
+                sum(sum(executions)) OVER () AS total
+            FROM metadata.rollup_durations WHERE day >= $1 GROUP BY bucket
+        )
+        SELECT coalesce(ended, 0) AS ended, succeeded, average_seconds,
+            (SELECT min(bucket) FROM ranked WHERE up_to >= 0.95 * total) AS bucket
+        FROM counted
+        """,
+        first_day,
+    )
+    assert row is not None  # noqa: S101 - an aggregate has one row
+    bucket = row["bucket"]
+    p95 = None if bucket is None else 2 ** ((bucket + 0.5) / BUCKETS_PER_OCTAVE)
+    return Summary(row["ended"], row["succeeded"], row["average_seconds"], p95)
+
+
+async def find_running(reader: Reader) -> list[asyncpg.Record]:
+    """Return the runs that are under way, the oldest first, a hundred at most."""
+    return await reader.fetch(
+        """
+        SELECT id, pipeline_name, start_time, records_processed
+        FROM metadata.pipeline_executions WHERE status = 'RUNNING'
+        ORDER BY start_time LIMIT 100
+        """
+    )
+
+
+async def count_since(reader: Reader, since: dt.datetime) -> int:
+    """Return how many runs began since then."""
+    found: int = await reader.fetchval(
+        "SELECT count(*) FROM metadata.pipeline_executions WHERE start_time >= $1", since
+    )
+    return found
+
+
+async def count_by_hour(reader: Reader, since: dt.datetime) -> list[asyncpg.Record]:
+    """Return ended runs by the hour of their start and status: at most some days."""
+    return await reader.fetch(
+        """
+        SELECT date_trunc('hour', start_time) AS at, status, count(*) AS executions,
+            avg(extract(epoch FROM end_time - start_time))::float8 AS average_seconds
+        FROM metadata.pipeline_executions
+        WHERE start_time >= $1 AND status <> 'RUNNING' GROUP BY 1, 2 ORDER BY 1
+        """,
+        since,
+    )
+
+
+async def count_by_day(reader: Reader, first_day: dt.date) -> list[asyncpg.Record]:
+    """Return ended runs by day (UTC) and status, from the rollups."""
+    return await reader.fetch(
+        """
+        SELECT day AS at, status, sum(executions)::bigint AS executions,
+            (sum(duration_seconds) / nullif(sum(executions), 0))::float8 AS average_seconds
+        FROM metadata.rollup_executions WHERE day >= $1 GROUP BY 1, 2 ORDER BY 1
+        """,
+        first_day,
+    )
+
+
+async def count_rows_by_day(reader: Reader, first_day: dt.date) -> list[asyncpg.Record]:
+    """Return rows loaded and quarantined by day (UTC), from the rollups."""
+    return await reader.fetch(
+        """
+        SELECT day, sum(loaded)::bigint AS loaded, sum(quarantined)::bigint AS quarantined
+        FROM metadata.daily_counts WHERE day >= $1 GROUP BY day ORDER BY day
+        """,
+        first_day,
+    )
+
+
+async def find_timeline(reader: Reader, since: dt.datetime) -> list[asyncpg.Record]:
+    """Return the newest runs that began since then, 300 at most, newest first."""
+    return await reader.fetch(
+        """
+        SELECT id, pipeline_name, status, start_time, end_time, records_processed
+        FROM metadata.pipeline_executions WHERE start_time >= $1
+        ORDER BY start_time DESC LIMIT 300
+        """,
+        since,
+    )
+
+
+async def find_last_loads(reader: Reader) -> dict[str, dt.datetime]:
+    """Return by dataset when it was last loaded, by file or stream, or found unchanged."""
+    rows = await reader.fetch(
+        """
+        SELECT given.dataset, max(at) AS at FROM unnest($1::text[]) AS given (dataset),
+        LATERAL (
+            (SELECT recorded_at AS at FROM metadata.dataset_counts AS c
+             WHERE c.dataset = given.dataset ORDER BY recorded_at DESC LIMIT 1)
+            UNION ALL
+            (SELECT recorded_at FROM metadata.source_files AS f
+             WHERE f.dataset = given.dataset AND f.status <> 'REFUSED' ORDER BY id DESC LIMIT 1)
+        ) AS last
+        GROUP BY given.dataset
+        """,
+        [each.spec.table for each in DATASETS],
+    )
+    return {row["dataset"]: row["at"] for row in rows}
+
+
+async def find_failed_pipelines(reader: Reader) -> list[asyncpg.Record]:
+    """Return the pipelines whose newest ended run failed, with that run."""
+    # A skip scan: from one pipeline's name to the next, over the index.
+    return await reader.fetch(
+        """
+        WITH RECURSIVE named AS (
+            (SELECT pipeline_name FROM metadata.pipeline_executions ORDER BY pipeline_name LIMIT 1)
+            UNION ALL
+            SELECT (SELECT e.pipeline_name FROM metadata.pipeline_executions AS e
+                    WHERE e.pipeline_name > named.pipeline_name ORDER BY 1 LIMIT 1)
+            FROM named WHERE named.pipeline_name IS NOT NULL
+        )
+        SELECT last.* FROM named, LATERAL (
+            SELECT id, pipeline_name, status, start_time, end_time, error_message
+            FROM metadata.pipeline_executions AS e
+            WHERE e.pipeline_name = named.pipeline_name AND status <> 'RUNNING'
+            ORDER BY start_time DESC LIMIT 1
+        ) AS last
+        WHERE last.status = 'FAILED' ORDER BY last.end_time DESC
+        """
+    )
+
+
+async def find_lag(reader: Reader, since: dt.datetime) -> list[asyncpg.Record]:
+    """Return each partition's newest lag that was measured since then."""
+    return await reader.fetch(
+        """
+        SELECT o.consumer_group, o.topic, o.partition, lag.*
+        FROM metadata.stream_offsets AS o, LATERAL (
+            SELECT lag_messages, lag_seconds, measured_at FROM metadata.stream_lag AS l
+            WHERE (l.consumer_group, l.topic, l.partition)
+                = (o.consumer_group, o.topic, o.partition) AND measured_at >= $1
+            ORDER BY measured_at DESC LIMIT 1
+        ) AS lag
+        ORDER BY 1, 2, 3
+        """,
+        since,
+    )
+
+
+async def count_open_letters(reader: Reader, since: dt.datetime) -> int:
+    """Return how many letters were buried since then and not replayed, counting no further."""
+    found: int = await reader.fetchval(
+        """
+        SELECT count(*) FROM (
+            SELECT FROM metadata.dead_letters
+            WHERE buried_at >= $1 AND replayed_at IS NULL LIMIT $2
+        ) AS some
+        """,
+        since,
+        COUNTED_LETTERS,
+    )
+    return found
+
+
+async def find_bad_components(reader: Reader, since: dt.datetime) -> list[asyncpg.Record]:
+    """Return the components whose newest health check since then was bad."""
+    return await reader.fetch(
+        """
+        WITH RECURSIVE named AS (
+            (SELECT component FROM metadata.health_checks ORDER BY component LIMIT 1)
+            UNION ALL
+            SELECT (SELECT h.component FROM metadata.health_checks AS h
+                    WHERE h.component > named.component ORDER BY 1 LIMIT 1)
+            FROM named WHERE named.component IS NOT NULL
+        )
+        SELECT named.component, last.* FROM named, LATERAL (
+            SELECT status, detail, checked_at FROM metadata.health_checks AS h
+            WHERE h.component = named.component AND checked_at >= $1
+            ORDER BY checked_at DESC LIMIT 1
+        ) AS last
+        WHERE last.status = 'BAD'
+        """,
+        since,
+    )
