@@ -9,7 +9,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up down test chaos chaos-batch chaos-always-on check bench-batch bench-peers bench-stream soak lock kafka system-packages clean
+.PHONY: help demo up down test chaos chaos-batch chaos-always-on check bench-batch bench-peers bench-stream bench-dashboard soak screenshots lock kafka system-packages clean
 
 # Recipes begin with `exec`, so that a signal for make's child reaches Python and no shell between.
 
@@ -54,6 +54,9 @@ bench-peers: $(STAMP) ## Load one file by this, dlt, polars and pandas, side by 
 bench-stream: $(STAMP) ## Measure the consumer against its parts and its peers, and its latency (needs `make kafka`)
 	@exec $(PY) -m tests.bench.stream $(ARGS)
 
+bench-dashboard: $(STAMP) ## Measure every callback of the dashboard over a million runs
+	@exec $(PY) -m tests.bench.dashboard $(ARGS)
+
 soak: $(STAMP) ## Watch a consumer's memory over twenty minutes of 5,000 messages a second (needs `make kafka`)
 	@exec $(PY) -m tests.bench.soak $(ARGS)
 
@@ -67,7 +70,8 @@ kafka: $(STAMP) ## Fetch Apache Kafka by Maven, for the tests on a real broker
 
 system-packages: ## Install what only the fuller tests need (Debian, as root)
 	apt-get update
-	apt-get install --yes --no-install-recommends postgresql maven openjdk-17-jre-headless
+	apt-get install --yes --no-install-recommends postgresql maven openjdk-17-jre-headless \
+		chromium fonts-dejavu-core
 
 clean: $(STAMP) ## Stop the stack, and delete its data (.sluiceway) and every cache
 	@$(PY) -m deployments.local down

@@ -21,6 +21,8 @@ PAGES = ("overview", "runs", "run", "data", "quality", "stream", "system", "logs
 """Modules of dash_app.pages, in the order of the navigation. Each has PATH, NAME (empty: not in
 the navigation), TITLE, lay_out(**parameters of the address) and register(panels)."""
 ASSETS = Path(__file__).parent / "assets"
+INDEX = Path(__file__).parent / "index.html"
+"""The page around every page: Dash's own names no language."""
 
 
 def build(settings: Settings) -> ASGIApp:
@@ -47,6 +49,7 @@ def build(settings: Settings) -> ASGIApp:
         update_title="",
         suppress_callback_exceptions=True,
         serve_locally=True,
+        index_string=INDEX.read_text(encoding="utf-8"),
     )
     pages = [import_module(f"dash_app.pages.{name}") for name in PAGES]
     for module in pages:

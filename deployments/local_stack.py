@@ -21,6 +21,7 @@ from deployments.supervision import (
 from infra.local.binaries import find_binaries
 from infra.local.folder import StateFolder
 from infra.local.orphans import end_orphans
+from infra.local.ports import LOOPBACK
 from infra.local.process import wait_until
 from infra.settings import read_settings
 from schemas.errors import SluicewayError, TerminalError
@@ -90,7 +91,7 @@ class LocalStack:
         try:
             environment = await self._start(stack)
             is_up = True
-            self._explain(stack, environment)
+            self._explain(stack, environment, await self._start_dashboard(stack, environment))
             while True:
                 stack.look_after()
                 await asyncio.sleep(WATCH_SECONDS)
@@ -166,10 +167,12 @@ class LocalStack:
         self, environment: dict[str, str], flow_run_id: UUID, stack: "Stack | None"
     ) -> None:
         folder = os.path.relpath(self._folder.root)
-        ui = environment["PREFECT_API_URL"].removesuffix("/api")
+        ui = environment["SLUICEWAY_PREFECT_UI_URL"]
         after = "" if stack is None else " (after `make up`, which brings this stack back)"
         self.say(f"\nWhere to look{after}:")
         self.say(f"  the run in Prefect  {ui}/runs/flow-run/{flow_run_id}")
+        dashboard = f"http://{LOOPBACK}:{environment['SLUICEWAY_DASHBOARD_PORT']}"
+        self.say(f"  the dashboard       {dashboard}")
         self.say(f'  the warehouse       . {folder}/env; {self._psql} "$SLUICEWAY_DATABASE_URL"')
         self.say(f"  the logs            {folder}/logs/")
 
@@ -203,12 +206,18 @@ class LocalStack:
 
         return Stack(self._folder, self._checkout)
 
-    def _explain(self, stack: "Stack", environment: dict[str, str]) -> None:
+    async def _start_dashboard(self, stack: "Stack", environment: dict[str, str]) -> str:
+        from deployments.startup import start_dashboard  # noqa: PLC0415 - for the same reason
+
+        return await start_dashboard(stack, environment)
+
+    def _explain(self, stack: "Stack", environment: dict[str, str], dashboard: str) -> None:
         folder = os.path.relpath(self._folder.root)
         self.say(
             f"""
 The stack is up.
-  Prefect      {environment["PREFECT_API_URL"].removesuffix("/api")}
+  dashboard    {dashboard}
+  Prefect      {environment["SLUICEWAY_PREFECT_UI_URL"]}
   PostgreSQL   127.0.0.1:{stack.postgres.port}, database sluiceway
   Kafka        {stack.broker.bootstrap_servers} (the embedded broker)
   sample API   {environment["SLUICEWAY_API_ENDPOINTS"].strip('[]"')}

@@ -11,7 +11,7 @@ from time import monotonic
 from infra.local.embedded_broker import TOPIC_LIMITS
 from infra.local.folder import write_privately
 from infra.local.ports import LOOPBACK
-from infra.local.prefect_server import api_url, wait_for_answer, wait_until_healthy
+from infra.local.prefect_server import api_url, ui_url, wait_for_answer, wait_until_healthy
 from infra.local.process import Child, wait_until
 from infra.local.stack import DATABASE, Stack
 from infra.postgres.apply import LOADER, READER
@@ -23,6 +23,14 @@ STREAM = "stream"
 ANSWER_DEADLINE_SECONDS = 120.0
 
 Say = Callable[[str], None]
+
+
+async def start_dashboard(stack: Stack, environment: Mapping[str, str]) -> str:
+    """Return the dashboard's address once it answers there; it is kept alive from now on."""
+    url = f"http://{LOOPBACK}:{environment['SLUICEWAY_DASHBOARD_PORT']}"
+    dashboard = stack.keep("dashboard", [sys.executable, "-m", "dash_app"], environment)
+    await wait_for_answer(f"{url}/healthz", dashboard.child, ANSWER_DEADLINE_SECONDS)
+    return url
 
 
 class Startup:
@@ -68,12 +76,18 @@ class Startup:
         stack.start(
             "sample-api", [sys.executable, "-m", "infra.sample.api", "--port", str(port)], {}
         )
-        loader_url = stack.postgres.url(DATABASE, user=LOADER, password=stack.folder.secret(LOADER))
         return {
-            "SLUICEWAY_DATABASE_URL": loader_url,
+            "SLUICEWAY_DATABASE_URL": self._database_url(LOADER),
+            "SLUICEWAY_READER_DATABASE_URL": self._database_url(READER),
             "SLUICEWAY_OWNER_DATABASE_URL": stack.owner_url,
             "SLUICEWAY_API_ENDPOINTS": json.dumps([f"http://{LOOPBACK}:{port}/users"]),
+            "SLUICEWAY_PREFECT_UI_URL": ui_url(stack.prefect_port),
+            "SLUICEWAY_DASHBOARD_PORT": str(stack.folder.port("dashboard")),
         }
+
+    def _database_url(self, role: str) -> str:
+        stack = self._stack
+        return stack.postgres.url(DATABASE, user=role, password=stack.folder.secret(role))
 
     async def _bootstrap(self) -> None:
         # Its imports take seconds: Prefect's server starts meanwhile, and Ctrl-C is heard.

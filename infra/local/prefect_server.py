@@ -20,6 +20,11 @@ def api_url(port: int) -> str:
     return f"http://{LOOPBACK}:{port}/api"
 
 
+def ui_url(port: int) -> str:
+    """Return the address that people use."""
+    return api_url(port).removesuffix("/api")
+
+
 def client_environment(folder: StateFolder, port: int) -> dict[str, str]:
     """Return what any of Prefect's own programs needs to use this server and no other."""
     return {

@@ -244,9 +244,10 @@ class Stream:
         offset: int = record.offset
         return offset
 
-    def join(self, *, until_caught_up: bool = False) -> Member:
+    def join(self, *, until_caught_up: bool = False, seat: int = 0) -> Member:
         """Start a member of the group; it is cancelled when the case ends."""
-        member = Member(Consumer(self.pool, self.settings, SPECS), until_caught_up=until_caught_up)
+        consumer = Consumer(self.pool, self.settings, SPECS, seat=seat)
+        member = Member(consumer, until_caught_up=until_caught_up)
         self.members.append(member)
         return member
 

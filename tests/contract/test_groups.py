@@ -64,6 +64,32 @@ async def test_a_fourth_member_of_three_partitions_waits_for_its_turn(stream) ->
     await stream.require_exactly_once()
 
 
+async def test_whoever_takes_the_seat_of_a_killed_consumer_goes_on(stream) -> None:
+    await stream.create()
+    first = stream.join(seat=1)
+    await stream.until_shared(first)
+    await stream.send(30)
+    await stream.until_loaded()
+    await first.die()
+    await stream.send(30)
+    second = stream.join(seat=1)
+    await stream.until_shared(second)
+    await stream.until_loaded()
+    await stream.require_exactly_once()
+
+
+async def test_a_consumer_with_a_seat_says_when_it_leaves(stream) -> None:
+    stream.change(kafka_session_timeout_seconds=LONG_SESSION_SECONDS)
+    await stream.create()
+    first, second = stream.join(seat=1), stream.join(seat=2)
+    await stream.until_shared(first, second)
+    await first.leave()
+    await stream.send(30)
+    await stream.until_shared(second)
+    await stream.until_loaded()
+    await stream.require_exactly_once()
+
+
 async def test_a_member_that_dies_without_a_word_is_replaced_when_its_session_ends(
     stream, broker
 ) -> None:
