@@ -164,7 +164,10 @@ class StreamSource:
         """What is being fetched."""
 
     async def start(self) -> None:
-        """Join the group; waits for a Kafka that cannot be reached yet."""
+        """Join the group; waits for a Kafka that cannot be reached yet.
+
+        Raises TerminalError when Kafka says no.
+        """
         try:
             for attempt in range(1_000_000):
                 try:
@@ -172,6 +175,8 @@ class StreamSource:
                 except UNREACHABLE as error:
                     self._nag("Kafka cannot be reached", error)
                     await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
+                except KafkaError as error:
+                    raise self._refusal(error) from error
                 else:
                     self.consumer.subscribe([self.reader.topic], listener=self.assignment)
                     return
@@ -257,6 +262,8 @@ class StreamSource:
             self._nag("Kafka cannot be reached", error)
             await asyncio.sleep(_IDLE_SECONDS)
             return []
+        except KafkaError as error:
+            raise self._refusal(error) from error
         if not fetched and not self.consumer.assignment():
             self._nag_about_topic()
         wanted = []
@@ -432,6 +439,13 @@ class StreamSource:
         return (
             f"Say where the group {self.reader.group} shall begin again: `python -m "
             "flows.stream_processing_pipeline --begin-again earliest` (or latest)."
+        )
+
+    def _refusal(self, error: KafkaError) -> TerminalError:
+        return TerminalError(
+            f"Kafka at {self._settings.kafka_bootstrap_servers} refused to have the topic "
+            f"{self.reader.topic} read by the group {self.reader.group} ({error}): check its "
+            "version and what this login may do."
         )
 
     def _nag(self, what: str, error: BaseException) -> None:
