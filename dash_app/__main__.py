@@ -1,14 +1,20 @@
 """Serves the dashboard: `python -m dash_app`."""
 
 import argparse
+import contextlib
+import socket
 import sys
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from dash_app.application import build
 from infra.logs import configure_logging
-from infra.settings import read_settings
-from schemas.errors import SluicewayError
+from infra.settings import Settings, read_settings
+from schemas.errors import SettingError, SluicewayError
+
+SHUTDOWN_SECONDS = 3
+"""How long open requests and WebSockets may take to end after Ctrl-C."""
 
 
 def main() -> None:
@@ -19,16 +25,44 @@ def main() -> None:
         settings = read_settings()
         configure_logging("dashboard", folder=settings.log_folder, level=settings.log_level)
         application = build(settings)
+        listening = listen(settings)
     except SluicewayError as error:
         sys.exit(str(error))
-    uvicorn.run(
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    sys.stdout.write(f"The dashboard is at http://{shown}:{port}\n")
+    sys.stdout.flush()
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(configure_server(application)).run(sockets=[listening])
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Return a socket on the dashboard's address; raises SettingError where that is not free."""
+    host, port = settings.dashboard_host, settings.dashboard_port
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        )
+    except OSError as error:
+        raise SettingError(
+            f"The dashboard cannot listen on {host} port {port} ({error.strerror}): set "
+            "SLUICEWAY_DASHBOARD_PORT to a free one, or SLUICEWAY_DASHBOARD_HOST to an address of "
+            "this machine."
+        ) from error
+
+
+def configure_server(application: ASGIApp) -> uvicorn.Config:
+    """Return how the dashboard is served."""
+    return uvicorn.Config(
         application,
-        host=settings.dashboard_host,
-        port=settings.dashboard_port,
         log_level="warning",
         access_log=False,
         server_header=False,
         ws_max_size=1 << 20,
+        # A proxy on this machine may say for whom it asks, and whether by https; nobody else.
+        proxy_headers=True,
+        forwarded_allow_ips=["127.0.0.1", "::1"],
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
 
 

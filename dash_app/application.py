@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from dash_app import shell
 from dash_app.access.layer import AccessLayer
+from dash_app.export import register_export
 from dash_app.panels import Panels
 from dash_app.reader import Reader
 from infra.settings import Settings
@@ -39,6 +40,8 @@ def build(settings: Settings) -> ASGIApp:
 
     # No /docs and no /openapi.json: there is nothing behind them for a person.
     server = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    # Before Dash, which answers every other address with a page.
+    register_export(server, reader)
     app = Dash(
         "dash_app",
         server=server,  # type: ignore[arg-type] # its type has not heard of FastAPI yet

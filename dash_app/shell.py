@@ -18,6 +18,8 @@ DEFAULT_REFRESH_SECONDS = 10
 _REFRESHES = {0: "off", 5: "5 s", 10: "10 s", 30: "30 s", 60: "1 min", 300: "5 min"}
 _THEME = {
     "primaryColor": "teal",
+    # White is read on this shade of it, and on no lighter one.
+    "primaryShade": 9,
     "fontFamily": "Inter, system-ui, -apple-system, 'Segoe UI', sans-serif",
     "defaultRadius": "md",
 }

@@ -18,11 +18,11 @@ from uuid import UUID
 from prefect import flow
 from prefect.runtime import flow_run
 
-from infra.logs import configure_logging
+from infra.logs import attach_log_table, configure_logging
 from infra.settings import Settings, read_settings
 from schemas.datasets import DATASETS
 from schemas.errors import SluicewayError, TerminalError
-from tasks.database import open_pool, require_database
+from tasks.database import find_database_url, open_pool, require_database
 from tasks.discover_files import discover_files
 from tasks.jobs import Job
 from tasks.load import Outcome, Report
@@ -53,7 +53,10 @@ async def daily_etl_pipeline(
     """
     settings = read_settings()
     folder = raw_folder or settings.raw_folder
-    log = configure_logging(PIPELINE, folder=settings.log_folder, level=settings.log_level)
+    log = configure_logging(
+        PIPELINE, folder=settings.log_folder, level=settings.log_level, settings=settings
+    )
+    attach_log_table(await find_database_url(settings))
     parameters = {"raw_folder": folder, "with_api": with_api, "force": force}
     async with (
         await open_pool(settings) as pool,

@@ -22,12 +22,12 @@ from prefect.runtime import flow_run
 
 from infra.kafka.client import require_kafka
 from infra.kafka.producer import Producer
-from infra.logs import configure_logging
+from infra.logs import attach_log_table, configure_logging
 from infra.postgres.identifiers import table_name
 from infra.settings import Settings, read_settings
 from schemas.datasets import DATASETS
 from schemas.errors import RefusedError, SluicewayError, TerminalError
-from tasks.database import open_pool, require_database
+from tasks.database import find_database_url, open_pool, require_database
 from tasks.discover_files import Found, discover_files, split_name
 from tasks.jobs import Job
 from tasks.prefect_api import require_prefect
@@ -68,7 +68,10 @@ async def kafka_data_ingestion(
     settings = read_settings()
     folder = raw_folder or settings.raw_folder
     topic = settings.kafka_topic
-    log = configure_logging(PIPELINE, folder=settings.log_folder, level=settings.log_level)
+    log = configure_logging(
+        PIPELINE, folder=settings.log_folder, level=settings.log_level, settings=settings
+    )
+    attach_log_table(await find_database_url(settings))
     parameters = {
         "files": [str(each) for each in files],
         "with_csv": with_csv,

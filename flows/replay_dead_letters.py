@@ -16,11 +16,11 @@ from uuid import UUID
 from prefect import flow
 from prefect.runtime import flow_run
 
-from infra.logs import configure_logging
+from infra.logs import attach_log_table, configure_logging
 from infra.settings import read_settings
 from schemas.datasets import DATASETS
 from schemas.errors import SluicewayError
-from tasks.database import open_pool, require_database
+from tasks.database import find_database_url, open_pool, require_database
 from tasks.letter_choice import MAX_ATTEMPTS, Choice
 from tasks.moments import in_utc, parse_moment
 from tasks.prefect_api import require_prefect
@@ -68,7 +68,10 @@ async def replay_dead_letters(
         max_attempts=max_attempts,
     )
     settings = read_settings()
-    log = configure_logging(PIPELINE, folder=settings.log_folder, level=settings.log_level)
+    log = configure_logging(
+        PIPELINE, folder=settings.log_folder, level=settings.log_level, settings=settings
+    )
+    attach_log_table(await find_database_url(settings))
     parameters = {**dataclasses.asdict(choice), "dry_run": dry_run}
     async with (
         await open_pool(settings) as pool,

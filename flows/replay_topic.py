@@ -17,11 +17,11 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from infra.kafka.client import require_kafka
-from infra.logs import configure_logging
+from infra.logs import attach_log_table, configure_logging
 from infra.settings import read_settings
 from schemas.datasets import DATASETS
 from schemas.errors import SluicewayError
-from tasks.database import open_pool, require_database
+from tasks.database import find_database_url, open_pool, require_database
 from tasks.moments import in_utc, parse_moment
 from tasks.prefect_api import require_prefect
 from tasks.record import record_execution
@@ -55,7 +55,10 @@ async def replay_topic(
     Raises TerminalError for a section that does not exist.
     """
     settings = read_settings()
-    log = configure_logging(PIPELINE, folder=settings.log_folder, level=settings.log_level)
+    log = configure_logging(
+        PIPELINE, folder=settings.log_folder, level=settings.log_level, settings=settings
+    )
+    attach_log_table(await find_database_url(settings))
     require_kafka(settings)
     section = Section(
         from_time=in_utc(from_time),

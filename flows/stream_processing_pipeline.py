@@ -23,7 +23,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
 from infra.kafka.client import require_kafka
-from infra.logs import configure_logging
+from infra.logs import attach_log_table, configure_logging
 from infra.postgres.connection import Pool
 from infra.settings import Settings, read_settings
 from schemas.datasets import DATASETS
@@ -57,9 +57,12 @@ async def stream_processing_pipeline(
     Raises TerminalError when the topic is not the one that was read before.
     """
     settings = read_settings()
-    configure_logging(PIPELINE, folder=settings.log_folder, level=settings.log_level)
+    configure_logging(
+        PIPELINE, folder=settings.log_folder, level=settings.log_level, settings=settings
+    )
     require_kafka(settings)
     url = await find_database_url(settings)
+    attach_log_table(url)
     async with await open_pool(settings) as pool:
         await wait_for_database(pool)
         seat = hold_seat(url, settings.kafka_group, consumer, _run_id())
@@ -83,7 +86,7 @@ async def _consume(
         "until_caught_up": until_caught_up,
     }
     async with record_execution(
-        pool, PIPELINE, flow_run_id=_run_id(), parameters=parameters
+        pool, PIPELINE, flow_run_id=_run_id(), parameters=parameters, ends_when_told=True
     ) as run:
         watch = StreamWatch(pool, settings, run)
         consumer = Consumer(

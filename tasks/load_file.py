@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
+from infra.logs import tag_lines
 from infra.postgres.connection import TRANSIENT, Pool
 from schemas.errors import RefusedError
 from tasks.csv_source import SourceFile
@@ -58,7 +59,8 @@ async def noting_refusal(pool: Pool, order: Order, load: Callable[[], Awaitable[
     """
     try:
         try:
-            return await find_settled(pool, order) or await load()
+            with tag_lines(dataset=order.table):
+                return await find_settled(pool, order) or await load()
         except RefusedError as error:
             async with pool.acquire() as connection:
                 refused = replace(order.entry, load_id=uuid.uuid4())

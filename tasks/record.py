@@ -8,12 +8,15 @@ import socket
 import traceback
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+import asyncpg
 import psutil
 
+from infra.logs import lines_of_run
 from infra.postgres.connection import TRANSIENT, Connection, Pool
+from infra.redaction import redact
 from schemas.errors import TransientError
 
 _LOCK_BASE = 0x51C4 << 48
@@ -30,6 +33,8 @@ class Execution:
     pipeline_name: str
     records_processed: int = 0
     warnings: list[str] = field(default_factory=list)
+    ends_when_told: bool = False
+    """Whether it runs for ever: being cancelled is then how it ends well."""
 
 
 @asynccontextmanager
@@ -39,23 +44,27 @@ async def record_execution(
     *,
     flow_run_id: uuid.UUID | None = None,
     parameters: dict[str, object] | None = None,
+    ends_when_told: bool = False,
 ) -> AsyncIterator[Execution]:
     """Yield a run that is RUNNING; it ends as SUCCESS, or as FAILED with the error that left.
 
+    ends_when_told: for a run that goes on for ever; to be cancelled is no failure of it.
     First, runs of this pipeline whose process is gone are marked FAILED. A run is alive while
     its own connection holds an advisory lock: PostgreSQL releases it when the process dies,
     however it does, and on whatever host.
     """
     async with pool.acquire() as connection:
         execution = await _start(connection, pipeline_name, flow_run_id, parameters or {})
+        execution.ends_when_told = ends_when_told
         await mark_dead_runs(connection, pipeline_name, but=execution.id)
-        try:
-            yield execution
-        except BaseException as error:
-            # A cancelled run too must not stay RUNNING: its end is written before it goes.
-            await asyncio.shield(_end(pool, connection, execution, error))
-            raise
-        await _end(pool, connection, execution, None)
+        async with lines_of_run(execution_id=execution.id, pipeline_name=pipeline_name):
+            try:
+                yield execution
+            except BaseException as error:
+                # A cancelled run too must not stay RUNNING: its end is written before it goes.
+                await asyncio.shield(_end(pool, connection, execution, error))
+                raise
+            await _end(pool, connection, execution, None)
 
 
 async def mark_dead_runs(connection: Connection, pipeline_name: str, *, but: int) -> list[int]:
@@ -123,6 +132,14 @@ async def hold_execution(connection: Connection, execution: Execution) -> None:
     )
 
 
+async def fold_counts(connection: Connection) -> None:
+    """Add what was counted since the last time to the rollups by day.
+
+    Returns at once where another does it at the moment.
+    """
+    await connection.execute("SELECT metadata.fold_counts()")
+
+
 async def _start(
     connection: Connection,
     pipeline_name: str,
@@ -158,6 +175,10 @@ async def _end(
     except TRANSIENT:
         # The run's own connection broke meanwhile, as when PostgreSQL was restarted.
         await _end_elsewhere(pool, execution, error)
+    else:
+        # What is not folded counts too, and the next run folds it: no reason for a run to fail.
+        with suppress(asyncpg.PostgresError, *TRANSIENT):
+            await fold_counts(connection)
 
 
 async def _end_elsewhere(pool: Pool, execution: Execution, error: BaseException | None) -> None:
@@ -177,6 +198,8 @@ async def _end_elsewhere(pool: Pool, execution: Execution, error: BaseException 
 async def _write_end(
     connection: Connection, execution: Execution, error: BaseException | None
 ) -> None:
+    if execution.ends_when_told and isinstance(error, asyncio.CancelledError):
+        error = None
     await connection.execute(
         """
         UPDATE metadata.pipeline_executions
@@ -187,9 +210,9 @@ async def _write_end(
         execution.id,
         "SUCCESS" if error is None else "FAILED",
         execution.records_processed,
-        execution.warnings,
-        None if error is None else describe(error),
-        None if error is None else "".join(traceback.format_exception(error)),
+        [redact(each) for each in execution.warnings],
+        None if error is None else redact(describe(error)),
+        None if error is None else redact("".join(traceback.format_exception(error))),
     )
 
 

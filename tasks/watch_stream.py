@@ -21,7 +21,7 @@ from tasks.clean import Tally, summarise
 from tasks.consume import Consumer
 from tasks.load_batch import BatchReport
 from tasks.message_rows import MessageRows
-from tasks.record import Execution, hold_execution
+from tasks.record import Execution, fold_counts, hold_execution
 from tasks.relay_dead_letters import relay
 from tasks.stream_lag import Lag, LagProbe, prune_lag, write_lag
 
@@ -116,6 +116,7 @@ class StreamWatch:
             self._say(consumer)
             self._execution.records_processed = consumer.progress.messages
             await self._try(self._write_counts, "the counts cannot be written")
+            await self._try(self._fold_counts, "the counts cannot be added up")
 
     def _say(self, consumer: Consumer) -> None:
         """Write one line about what was done since the last one."""
@@ -174,6 +175,10 @@ class StreamWatch:
                 quality.tallies.setdefault(table, Tally()).add(tally)
             self.quality = quality
             raise
+
+    async def _fold_counts(self) -> None:
+        async with self._pool.acquire() as connection:
+            await fold_counts(connection)
 
     async def _try(self, act: Callable[[], Awaitable[None]], failure: str) -> None:
         try:

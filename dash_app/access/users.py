@@ -4,6 +4,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 
+from schemas.errors import SluicewayError
+
+
+class OperatorsOnlyError(SluicewayError):
+    """A viewer asked for what only operators may do."""
+
 
 class Role(StrEnum):
     """What a user may do."""
@@ -26,6 +32,9 @@ class User:
         return self.role is Role.OPERATOR
 
 
+OPEN_USER = User("", Role.OPERATOR)
+"""Everybody on this machine, where the dashboard has no users."""
+
 _current: ContextVar[User | None] = ContextVar("user", default=None)
 
 
@@ -40,6 +49,22 @@ def current_user() -> User:
     return user
 
 
+def require_operator() -> User:
+    """Return who sent the request; raises OperatorsOnlyError where it was not an operator."""
+    user = current_user()
+    if not user.is_operator:
+        raise OperatorsOnlyError(
+            "Only operators may do this: log in as one, or ask for the role operator in "
+            "SLUICEWAY_DASHBOARD_USERS."
+        )
+    return user
+
+
 def enter(user: User) -> None:
     """Let the rest of this request's task be the user's."""
     _current.set(user)
+
+
+def leave() -> None:
+    """Let the rest of the task be nobody's."""
+    _current.set(None)

@@ -309,7 +309,7 @@ def _freshness(view: View, at: dt.datetime, promised: dt.timedelta | None) -> st
 async def _find_problems(view: View) -> list[list[Any]]:
     """Return a line for each: state, what it is with a way to its explanation, since when."""
     day_ago = view.now - dt.timedelta(days=1)
-    lines_: list[list[Any]] = [
+    found: list[list[Any]] = [
         [
             badge("FAILED"),
             link(
@@ -320,7 +320,7 @@ async def _find_problems(view: View) -> list[list[Any]]:
         ]
         for row in await ask.find_failed_pipelines(view.reader)
     ]
-    lines_ += [
+    found += [
         [
             badge("BAD"),
             link(f"{row['component']}: {row['detail'] or 'the health check failed'}", "/system"),
@@ -335,7 +335,7 @@ async def _find_problems(view: View) -> list[list[Any]]:
     ]
     if behind:
         worst = max(behind, key=lambda row: row["lag_seconds"])
-        lines_.append(
+        found.append(
             [
                 badge("BAD"),
                 link(
@@ -347,7 +347,7 @@ async def _find_problems(view: View) -> list[list[Any]]:
             ]
         )
     last = await ask.find_last_loads(view.reader)
-    lines_ += [
+    found += [
         [
             badge("STALE"),
             link(
@@ -361,15 +361,10 @@ async def _find_problems(view: View) -> list[list[Any]]:
         and _freshness(view, last[each.spec.table], each.spec.freshness) == "STALE"
     ]
     if letters := await ask.count_open_letters(view.reader, day_ago):
-        shown = f"{formats.count(letters)}{'+' if letters >= 10_000 else ''}"  # noqa: PLR2004 - as many as are counted
-        lines_.append(
-            [
-                badge("BAD"),
-                link(f"{shown} dead letters wait for a replay", "/stream"),
-                "in 24 hours",
-            ]
-        )
-    return lines_
+        more = "+" if letters >= ask.COUNTED_LETTERS else ""
+        what = f"{formats.count(letters)}{more} dead letters of the last day wait for a replay"
+        found.append([badge("BAD"), link(what, "/stream"), ""])
+    return found
 
 
 def _cut(error: str | None) -> str:

@@ -202,7 +202,7 @@ async def count_open_letters(reader: Reader, since: dt.datetime) -> int:
         SELECT count(*) FROM (
             SELECT FROM metadata.dead_letters
             WHERE buried_at >= $1 AND replayed_at IS NULL LIMIT $2
-        ) AS some
+        ) AS counted
         """,
         since,
         COUNTED_LETTERS,

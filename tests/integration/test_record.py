@@ -98,6 +98,23 @@ async def test_a_cancelled_run_is_recorded_as_such(pool: Pool) -> None:
     assert (row["status"], row["error_message"]) == ("FAILED", "The run was cancelled.")
 
 
+async def test_a_run_that_goes_on_for_ever_ends_well_when_it_is_told_to(pool: Pool) -> None:
+    started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def go_on() -> None:
+        async with record_execution(pool, "stream", ends_when_told=True) as run:
+            started.set_result(run.id)
+            await asyncio.sleep(600)
+
+    task = asyncio.create_task(go_on())
+    run_id = await started
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    row = await ended(pool, run_id)
+    assert (row["status"], row["error_message"]) == ("SUCCESS", None)
+
+
 async def test_a_killed_run_is_marked_by_the_next_of_its_pipeline_and_by_no_other(
     database, pool: Pool
 ) -> None:

@@ -89,5 +89,5 @@ def texts(drawn: Any) -> Iterator[str]:
 
 @pytest.fixture
 def read() -> Any:
-    """A function: all the text of what was drawn, in one string."""
-    return lambda drawn: " ".join(texts(drawn))
+    """A function: all the text of what was drawn, in one string with single spaces."""
+    return lambda drawn: " ".join(" ".join(texts(drawn)).split())

@@ -1,5 +1,6 @@
 """Log lines: one JSON object a line in the file of its day, a readable one elsewhere."""
 
+import asyncio
 import datetime as dt
 import json
 import logging
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.logs import LOGGER, DailyFile, configure_logging
+from infra.logs import LOGGER, DailyFile, configure_logging, lines_of_run, tag_lines
 from schemas.errors import RefusedError
 
 
@@ -109,4 +110,83 @@ def test_prefect_prints_no_traceback_of_an_expected_error(
         logger.name, logging.ERROR, "f", 1, "Task run failed", (), (type(error), error, None)
     )
     assert logger.filter(record)
-    assert (record.exc_info is not None) is shown
+    assert ("ValueError: x" in logging.Formatter().format(record)) is shown
+
+
+def test_what_prefect_says_of_a_failure_has_no_secret(tmp_path: Path) -> None:
+    configure_logging("daily", folder=tmp_path)
+    logger = logging.getLogger("prefect.flow_runs")
+    error = ValueError("of ann@example.com")
+    record = logger.makeRecord(
+        logger.name, logging.ERROR, "f", 1, "failed by %s", (error,), (ValueError, error, None)
+    )
+    assert logger.filter(record)
+    said = logging.Formatter().format(record)
+    assert said.splitlines()[0] == "failed by of •••"
+    assert said.endswith("ValueError: of •••")
+
+
+def test_a_handler_that_was_there_before_shows_no_secret_either(tmp_path: Path) -> None:
+    shown: list[str] = []
+
+    class Shown(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            shown.append(self.format(record))
+
+    logging.getLogger(LOGGER).addHandler(Shown())
+    log = configure_logging("daily", folder=tmp_path)
+    log.info("loaded", password="hunter2", nested=[{"email": "x"}])
+    logging.getLogger(f"{LOGGER}.plain").warning("%s", {"api_key": "hunter2"})
+    # The first handler has changed the record: the second shows it the same.
+    assert shown == ["loaded password=••• nested=[{'email': '•••'}]", "{'api_key': •••}"]
+    assert [line["event"] for line in read(tmp_path)] == ["loaded", "{'api_key': •••}"]
+
+
+def test_an_error_of_the_standard_librarys_logger_is_in_the_file_without_its_secrets(
+    tmp_path: Path,
+) -> None:
+    configure_logging("daily", folder=tmp_path)
+    try:
+        int("a fault")
+    except ValueError:
+        logging.getLogger(f"{LOGGER}.plain").exception("it failed")
+    [line] = read(tmp_path)
+    assert line["event"] == "it failed"
+    assert "test_logs.py" in line["exception"]
+    assert line["exception"].endswith("invalid literal for int() with base 10: •••")
+
+
+def test_arguments_that_do_not_fit_their_message_lose_only_themselves(tmp_path: Path) -> None:
+    configure_logging("daily", folder=tmp_path)
+    arguments = ("one",)
+    logging.getLogger(f"{LOGGER}.plain").info("%s and %s", *arguments)
+    assert read(tmp_path)[0]["event"] == "%s and %s (its arguments do not fit)"
+
+
+def test_lines_say_what_they_are_tagged_with_and_no_longer_than_that(tmp_path: Path) -> None:
+    log = configure_logging("daily", folder=tmp_path)
+    with tag_lines(execution_id=7, dataset="customers"):
+        with tag_lines(dataset="products"):
+            log.info("within")
+        log.info("around")
+    log.info("after")
+    within, around, after = read(tmp_path)
+    assert (within["execution_id"], within["dataset"]) == (7, "products")
+    assert (around["execution_id"], around["dataset"]) == (7, "customers")
+    assert "execution_id" not in after
+    assert "dataset" not in after
+
+
+async def test_a_task_that_was_begun_within_keeps_its_tags(tmp_path: Path) -> None:
+    log = configure_logging("daily", folder=tmp_path)
+    may_go_on = asyncio.Event()
+
+    async def say() -> None:
+        await may_go_on.wait()
+        log.info("late")
+
+    async with lines_of_run(execution_id=7):
+        task = asyncio.create_task(say())
+    may_go_on.set()
+    await task
+    assert read(tmp_path)[0]["execution_id"] == 7

@@ -1,0 +1,61 @@
+"""What may be personal is not shown."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dash_app.access.users import Role
+from dash_app.masking import hide, impersonal, may_be_personal, show_raw, show_reason
+
+
+def test_a_hidden_text_keeps_its_punctuation_and_white_space_only() -> None:
+    assert hide('17;"Ada, née Müller"\ta_b@x.org') == '••;"•••, ••• ••••••"\t•••@•.•••'
+
+
+@given(st.text())
+def test_no_letter_digit_or_mark_of_any_script_is_left(text: str) -> None:
+    hidden = hide(text)
+
+    assert len(hidden) == len(text)
+    assert not re.search(r"\w", hidden)
+    assert all(each in "•!\"#$%&'()*+,-./:;<=>?@[\\]^`{|}~" or each.isspace() for each in hidden)
+
+
+def test_the_vowel_signs_of_hindi_are_hidden_too() -> None:
+    assert set(hide("हिन्दी")) == {"•"}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "role", "shown"),
+    [
+        ("sales_data", Role.OPERATOR, "1;Ada"),
+        ("sales_data", Role.VIEWER, "•;•••"),
+        ("customers", Role.OPERATOR, "•;•••"),
+        ("customers", Role.VIEWER, "•;•••"),
+        ("who_knows", Role.OPERATOR, "•;•••"),
+    ],
+)
+def test_raw_rows_are_read_by_operators_and_where_nothing_is_personal(
+    dataset: str, role: Role, shown: str
+) -> None:
+    assert show_raw(dataset, "1;Ada", is_operator=role is Role.OPERATOR) == shown
+
+
+def test_a_dataset_without_a_contract_may_be_personal() -> None:
+    assert may_be_personal("who_knows")
+    assert may_be_personal("api_users")
+    assert impersonal() == {"products", "sales_data"}
+
+
+def test_a_reason_shows_no_cell_of_a_dataset_with_personal_columns() -> None:
+    # The row lacks its first cell: the name stands where the number should.
+    reason = "customer_id 'Ada O'Brien' is not an integer; signup_date 'a@b.org' is not a date"
+
+    shown = show_reason("customers", reason)
+
+    assert shown.startswith("customer_id '••• •'•••••' •• ")
+    assert shown.endswith("'•@•.•••' is not a date")
+    assert show_reason("sales_data", reason) == reason
+    assert show_reason("customers", "email is missing") == "email is missing"
