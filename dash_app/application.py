@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import dash
+import httpx
 from dash import Dash
 from fastapi import FastAPI
 from starlette.types import ASGIApp
@@ -36,6 +37,7 @@ def build(settings: Settings) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with reader.opened():
+            await _finish(server)
             yield
 
     # No /docs and no /openapi.json: there is nothing behind them for a person.
@@ -62,7 +64,17 @@ def build(settings: Settings) -> ASGIApp:
     shell.register(app, panels)
     for module in pages:
         module.register(panels)
-    return AccessLayer(server, settings)
+    return AccessLayer(server, settings, inline_scripts=app.csp_hashes)
+
+
+async def _finish(server: FastAPI) -> None:
+    """Let Dash set itself up: it does so with the first request below /_dash-, and not with others.
+
+    A page that is asked for before that comes without our assets.
+    """
+    transport = httpx.ASGITransport(server)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        (await client.get("/_dash-dependencies")).raise_for_status()
 
 
 def _add(module: ModuleType) -> None:

@@ -176,7 +176,7 @@ def register(
         *(State(each.component_id, each.component_property) for each in filters),
         prevent_initial_call=True,
     )
-    async def answer(
+    async def answer_grid(
         request: Mapping[str, Any] | None,
         viewed: Mapping[str, Any] | None,
         memory: Mapping[str, Any] | None,
@@ -186,22 +186,44 @@ def register(
         if request is None:
             raise PreventUpdate
         asked = read_request(request, columns)
+        was_empty = (pages or {}).get("rowCount") == 0
         view = panels.read_view(viewed)
-        as_of = _find_moment(memory, asked, view.now)
-        remembered = {"as_of": as_of.isoformat()}
         try:
-            filled = await fill(replace(view, now=as_of), fetch, asked, given)
-        except SluicewayError as error:
-            sentence = str(error)
+            return await answer(view, fetch, asked, memory, given, was_empty=was_empty)
         except Exception:
             log.exception("a table could not be filled", table=name)
-            sentence = _UNEXPECTED
-        else:
-            if filled["rowCount"] is None and (pages or {}).get("rowCount") == 0:
-                # The grid takes no unknown total after an empty table.
-                filled["rowCount"] = asked.end + 1
-            return filled, None, no_update if memory == remembered else remembered
-        return no_update, complain(sentence), remembered | {"failed": view.now.isoformat()}
+            return fail(view, memory, _UNEXPECTED)
+
+
+async def answer(
+    view: View,
+    fetch: Fetch,
+    asked: Asked,
+    memory: Mapping[str, Any] | None,
+    filters: Sequence[Any],
+    *,
+    was_empty: bool = False,
+) -> tuple[Any, Any, Any]:
+    """Return the rows, what is said above the table, and what to remember until the next question.
+
+    Where rows cannot be had, the ones in the table stay.
+    """
+    as_of = _find_moment(memory, asked, view.now)
+    try:
+        filled = await fill(replace(view, now=as_of), fetch, asked, filters)
+    except SluicewayError as error:
+        return fail(view, memory, str(error))
+    if was_empty and filled["rowCount"] is None:
+        # The grid takes no unknown total after an empty table.
+        filled["rowCount"] = asked.end + 1
+    remembered = {"as_of": as_of.isoformat()}
+    return filled, None, no_update if memory == remembered else remembered
+
+
+def fail(view: View, memory: Mapping[str, Any] | None, sentence: str) -> tuple[Any, Any, Any]:
+    """Return what leaves the rows as they are, says why, and lets the grid ask again."""
+    failed = {**(memory or {}), "failed": view.now.isoformat()}
+    return no_update, complain(sentence), failed
 
 
 async def fill(view: View, fetch: Fetch, asked: Asked, filters: Sequence[Any]) -> dict[str, Any]:
@@ -275,7 +297,7 @@ def _find_moment(memory: Mapping[str, Any] | None, asked: Asked, now: dt.datetim
 def _read_sort(model: Any, columns: Sequence[Column]) -> Sort | None:
     if not isinstance(model, list) or not model or not isinstance(model[0], dict):
         return None
-    name, way = model[0].get("colId"), model[0].get("sort")
+    name, way = str(model[0].get("colId")), str(model[0].get("sort"))
     if way not in {"asc", "desc"} or name not in {c.name for c in columns if c.is_sortable}:
         return None
     return Sort(name, is_descending=way == "desc")

@@ -58,10 +58,13 @@ class LogTable(logging.Handler):
             Line(record.created, record.levelname, record.name, self.pipeline, shorten(fields))
         )
 
-    def write_out(self, seconds: float = EXIT_SECONDS) -> None:
-        """Wait until the lines so far are in the table, or PostgreSQL did not take them."""
+    def write_out(self, seconds: float | None = None) -> None:
+        """Wait until the lines so far are in the table, or PostgreSQL did not take them.
+
+        seconds: how long at most; by default as long as at the interpreter's end.
+        """
         if (writer := self._writer) is not None:
-            writer.flush(seconds)
+            writer.flush(EXIT_SECONDS if seconds is None else seconds)
 
     def close(self) -> None:
         """Write what waits and end the thread; a line that comes after all starts another."""

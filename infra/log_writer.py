@@ -24,7 +24,7 @@ RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 15.0)
 _CONNECT_SECONDS = 4.0
 FULL_SECONDS = 1.0
 """How long a free connection of the role is waited for."""
-_ATTEMPT_SECONDS = 10.0
+ATTEMPT_SECONDS = 10.0
 _CLOSE_SECONDS = 1.0
 _TURNS_TO_HEAR = 3
 """Of an event loop: to see what is there to be read, to read it, and to take note of its end."""
@@ -196,7 +196,7 @@ class LogWriter:
         return make_row(Line(now, "WARNING", __name__, self._pipeline, {"event": sentence}))
 
     async def _write_pending(self) -> None:
-        async with asyncio.timeout(_ATTEMPT_SECONDS):
+        async with asyncio.timeout(ATTEMPT_SECONDS):
             connection = await self._connected()
             try:
                 await self._insert(connection, self._pending)

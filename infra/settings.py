@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     database_block: str = ""
     """Name of a Prefect block AsyncSqlAlchemyConnector to take the database's address from."""
     owner_database_url: SecretStr = SecretStr("")
-    """The same database as a role that may create roles and tables; only bootstrap reads it."""
+    """The same database as a role that may create roles and tables; only `deployments` reads it."""
     reader_database_url: SecretStr = SecretStr("")
     """The same database as the role sluiceway_reader; only the dashboard reads it."""
     pool_size: int = Field(default=20, ge=2, le=100)

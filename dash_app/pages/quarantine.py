@@ -42,61 +42,65 @@ COLUMNS = (
 _ID_DIGITS = 18
 
 
-def lay_out(choice: Choice, row: object) -> tuple[Component, ...]:
-    """Return the quarantine's cards; row: the one to show as a whole."""
+def lay_out_row(choice: Choice, row: object) -> Component | None:
+    """Return the card of the row that an address asks for, if it asks for one."""
     number = str(row) if row else ""
-    shown = number if number.isascii() and number.isdecimal() and len(number) <= _ID_DIGITS else ""
-    whole = (
-        dcc.Store(id="quarantine-row-id", data=shown),
-        card(f"Row {shown} of the quarantine", place("quarantine-row", height=160)),
+    if not (number.isascii() and number.isdecimal() and len(number) <= _ID_DIGITS):
+        return None
+    return card(
+        f"Row {number} of the quarantine",
+        dcc.Store(id="quarantine-row-id", data=number),
+        place("quarantine-row", height=160),
+        link("Close", page_address(choice)),
     )
-    return (
-        *(whole if shown else ()),
-        card(
-            "Quarantine",
-            html.Div(
-                [
-                    dmc.Select(
-                        id="quarantine-rule",
-                        label="Rule",
-                        placeholder="all",
-                        data=[choice.rule] if choice.rule else [],
-                        value=choice.rule or None,
-                        clearable=True,
-                        searchable=True,
-                        size="xs",
-                    ),
-                    dmc.TextInput(
-                        id="quarantine-execution",
-                        label="Run",
-                        placeholder="number",
-                        value="" if choice.execution is None else str(choice.execution),
-                        debounce=300,
-                        size="xs",
-                        w=110,
-                    ),
-                    dmc.TextInput(
-                        id="quarantine-text",
-                        label="Text in the reason",
-                        value=choice.text,
-                        debounce=300,
-                        size="xs",
-                    ),
-                    html.Div(id="quarantine-export"),
-                ],
-                className="filters",
-            ),
-            grids.long_table(
-                "quarantine-table",
-                COLUMNS,
-                label="Rows in quarantine",
-                empty="No row is in quarantine here: clear the filters, or be glad.",
-            ),
-            note="Refused rows of files and answers of APIs, whenever they came, the newest first; "
-            "a text is looked for in the newest 10,000 of those that the other filters choose. "
-            "Refused messages are on the Stream page. • hides what is or may be personal, and "
-            "from viewers every row.",
+
+
+def lay_out(choice: Choice) -> Component:
+    """Return the quarantine's card."""
+    return card(
+        "Quarantine",
+        html.Div(
+            [
+                dmc.Select(
+                    id="quarantine-rule",
+                    label="Rule",
+                    placeholder="all",
+                    data=[choice.rule] if choice.rule else [],
+                    value=choice.rule or None,
+                    clearable=True,
+                    searchable=True,
+                    size="xs",
+                ),
+                dmc.TextInput(
+                    id="quarantine-execution",
+                    label="Run",
+                    placeholder="number",
+                    value="" if choice.execution is None else str(choice.execution),
+                    debounce=300,
+                    size="xs",
+                    w=110,
+                ),
+                dmc.TextInput(
+                    id="quarantine-text",
+                    label="Text in the reason",
+                    value=choice.text,
+                    debounce=300,
+                    size="xs",
+                ),
+                html.Div(id="quarantine-export"),
+            ],
+            className="filters",
         ),
+        grids.long_table(
+            "quarantine-table",
+            COLUMNS,
+            label="Rows in quarantine",
+            empty="No row is in quarantine here: clear the filters, or be glad.",
+        ),
+        note="Refused rows of files and answers of APIs, whenever they came, the newest first; "
+        "a text is looked for in the newest 10,000 of those that the other filters choose. "
+        "Refused messages are on the Stream page. • hides what is or may be personal, and "
+        "from viewers every row.",
     )
 
 
@@ -206,7 +210,8 @@ def page_address(choice: Choice, *, row: int | None = None) -> str:
         "text": choice.text,
         "row": "" if row is None else str(row),
     }
-    return f"/quality?{urlencode({name: value for name, value in given.items() if value})}"
+    asked = urlencode({name: value for name, value in given.items() if value})
+    return f"/quality?{asked}" if asked else "/quality"
 
 
 def _show(view: View, choice: Choice, row: asyncpg.Record) -> Row:

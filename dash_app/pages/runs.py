@@ -1,24 +1,25 @@
 """The runs: what happened."""
 
 import datetime as dt
-import math
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from typing import Any
-from urllib.parse import quote
 
 import asyncpg
 import dash_mantine_components as dmc
+import structlog
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
 
 from dash_app import formats, grids
 from dash_app.grids import Cell, Column, Sort, link_cell, long_table, moment_cell, state_cell
-from dash_app.panels import VIEW, Children, Panels, address
-from dash_app.parts import aria, card, empty, link, page, place
+from dash_app.pages.runs_bars import draw_bars, find_seconds
+from dash_app.panels import VIEW, Panels, address
+from dash_app.parts import aria, card, page, place
 from dash_app.queries import runs as ask
 from dash_app.view import View
 from schemas.errors import SluicewayError
+
+log = structlog.get_logger("sluiceway.dashboard")
 
 PATH, NAME, TITLE = "/runs", "Runs", "Runs"
 COLUMNS = (
@@ -30,9 +31,6 @@ COLUMNS = (
     Column("rows", "Rows", 100, is_number=True, is_sortable=True),
     Column("error", "Error", 260, grows=True),
 )
-_BAR_LEAST, _BAR_MOST = 4, 30
-"""Heights in px of the shortest and the longest run."""
-_SHORTEST_SECONDS = 0.1
 
 
 def lay_out(
@@ -132,6 +130,9 @@ def register(panels: Panels) -> None:
         except SluicewayError:
             # The frame says already that the database is away.
             return no_update
+        except Exception:
+            log.exception("the pipelines could not be listed")
+            return no_update
 
 
 async def find_choices(view: View, before: Sequence[str]) -> Any:
@@ -140,37 +141,6 @@ async def find_choices(view: View, before: Sequence[str]) -> Any:
     # A pipeline that the address names stays chosen, even where it never ran.
     names = sorted({*found, *(each for each in before if isinstance(each, str))})
     return no_update if names == list(before) else names
-
-
-async def draw_bars(view: View) -> Children:
-    """Return each pipeline's last runs as bars that lead to them."""
-    names = await ask.find_pipelines(view.reader)
-    if not names:
-        return empty(
-            "Nothing has run yet.", "Start a run: prefect deployment run daily_etl_pipeline/daily"
-        )
-    found = await ask.find_last_runs(view.reader, names[: ask.PIPELINES])
-    longest = max(_seconds(view, row) for row in found)
-    lines: list[Component | str] = [
-        html.Div(
-            [
-                html.Div(
-                    link(name, f"/runs?pipeline={quote(name, safe='')}"), className="runs-name"
-                ),
-                html.Div(
-                    [_draw_bar(view, row, longest) for row in rows],
-                    className="runs-bars",
-                    role="group",
-                    **aria(label=f"Last runs of {name}, the newest first"),
-                ),
-            ],
-            className="runs-line",
-        )
-        for name, rows in groupby(found, key=lambda row: str(row["pipeline_name"]))
-    ]
-    if len(names) > ask.PIPELINES:
-        lines.append(f"{len(names) - ask.PIPELINES} more pipelines are found by the filter below.")
-    return lines
 
 
 async def fetch_rows(
@@ -216,32 +186,9 @@ def _date_input(name: str, label: str, value: str) -> Component:
     return made
 
 
-def _draw_bar(view: View, row: asyncpg.Record, longest: float) -> Component:
-    sign = formats.sign_of(row["status"])
-    seconds = _seconds(view, row)
-    took = formats.duration(seconds)
-    began = formats.moment_text(view, row["start_time"])
-    said = f"Run {row['id']}: {sign.word}, {took}, began {began}"
-    return html.A(
-        sign.glyph,
-        href=f"/runs/{row['id']}",
-        className=f"runs-bar in-app {sign.colour}",
-        style={"--tall": f"{_height(seconds, longest)}px"},
-        title=f"{said} ({formats.utc_text(row['start_time'])})",
-        **aria(label=said),
-    )
-
-
-def _height(seconds: float, longest: float) -> int:
-    """Return a bar's height: each doubling of the duration adds as much."""
-    span = math.log(max(longest, 2 * _SHORTEST_SECONDS) / _SHORTEST_SECONDS)
-    part = math.log(max(seconds, _SHORTEST_SECONDS) / _SHORTEST_SECONDS) / span
-    return round(_BAR_LEAST + (_BAR_MOST - _BAR_LEAST) * part)
-
-
 def _row(view: View, row: asyncpg.Record) -> dict[str, Cell]:
     is_running = row["end_time"] is None
-    took = formats.duration(_seconds(view, row))
+    took = formats.duration(find_seconds(view, row))
     return {
         "id": str(row["id"]),
         "run": link_cell(str(row["id"]), f"/runs/{row['id']}"),
@@ -252,12 +199,6 @@ def _row(view: View, row: asyncpg.Record) -> dict[str, Cell]:
         "rows": formats.count(row["records_processed"]),
         "error": grids.text_cell(row["error"]),
     }
-
-
-def _seconds(view: View, row: asyncpg.Record) -> float:
-    end: dt.datetime = row["end_time"] or view.now
-    began: dt.datetime = row["start_time"]
-    return max(0.0, (end - began).total_seconds())
 
 
 def _midnight(view: View, day: dt.date | None) -> dt.datetime | None:

@@ -323,7 +323,7 @@ async def _draw_lag(
                 hover=[write(value) for _, value in broken],
             )
         )
-    return _from_to(view, lines(view, series, unit=unit, hover="%{text}"), since)
+    return _from_to(view, lines(view, series, unit=unit, hover="%{text}"), since, chosen)
 
 
 async def _worst_partitions(view: View, stream: Stream) -> list[int]:
@@ -363,7 +363,7 @@ async def draw_throughput(view: View, of: str | None, chosen: str) -> Figure:
         series.append(Series("skipped", x, rates("skipped"), GREY, hatch="/"))
     if any(row["dead"] for row in rows):
         series.append(Series("dead letters", x, rates("dead"), RED, hatch="x"))
-    return _from_to(view, bars(view, series, unit="messages/s"), since)
+    return _from_to(view, bars(view, series, unit="messages/s"), since, chosen)
 
 
 async def draw_sizes(view: View, of: str | None, chosen: str) -> Figure:
@@ -403,7 +403,7 @@ async def _draw_batches(
             )
         )
     shown = "%{y:,.0f}" if unit == "messages" else "%{y:.3f} s"
-    return _from_to(view, lines(view, series, unit=unit, hover=shown), since)
+    return _from_to(view, lines(view, series, unit=unit, hover=shown), since, chosen)
 
 
 async def _find_batches(
@@ -429,10 +429,12 @@ def _cut(view: View, chosen: str, least: dt.timedelta) -> tuple[dt.datetime, dt.
     return dt.datetime.fromtimestamp(since - since % length, dt.UTC), bucket
 
 
-def _from_to(view: View, figure: Figure, since: dt.datetime) -> Figure:
-    """Let the chart show the whole of its time, also where nothing happened."""
-    figure["layout"]["xaxis"] |= {
-        "type": "date",
-        "range": [view.local(since), view.local(view.now)],
-    }
+def _from_to(view: View, figure: Figure, since: dt.datetime, chosen: str) -> Figure:
+    """Let the chart show the whole of its time, also where nothing happened.
+
+    A zoom stays when it is refreshed, until another time is chosen.
+    """
+    layout = figure["layout"]
+    layout["xaxis"] |= {"type": "date", "range": [view.local(since), view.local(view.now)]}
+    layout["uirevision"] = chosen
     return figure

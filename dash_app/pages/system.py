@@ -45,7 +45,8 @@ def lay_out(**given: Any) -> Component:
             card(
                 "PostgreSQL's connections",
                 place("system-connections", height=120),
-                note="By role and state, as far as the dashboard's role is told.",
+                note="By role and state, as far as the dashboard's role is told; the limit is the "
+                "role's own.",
             ),
             card(
                 "This dashboard's connections",
@@ -154,7 +155,7 @@ async def draw_connections(view: View) -> Children:
             )
         ),
         table(
-            ["Role", "State", "Connections", "Limit of the role"],
+            ["Role", "State", "Connections", "Limit"],
             [
                 [
                     row["role"] or formats.NOTHING,

@@ -46,20 +46,25 @@ class Reach:
 
 _COLUMNS = "id, logged_at, level, pipeline_name, execution_id, dataset, event, fields"
 _ALL = f"SELECT {_COLUMNS} FROM metadata.pipeline_logs"  # noqa: S608 - a constant of this module
-# What one index finds, newest first. Each level is an arm of its own: so the index on levels gives
-# them in the order of time.
+
+
+def _newest_of(*levels: str) -> str:
+    # Each level has a window of its own: the index on levels finds just that. Over a plain UNION
+    # the planner may sort all lines of these levels.
+    return " UNION ALL ".join(
+        f"({_ALL} WHERE level = '{each}' AND $1::text IS NOT NULL AND logged_at <= $2"
+        " ORDER BY logged_at DESC, id DESC LIMIT $3)"
+        for each in levels
+    )
+
+
+# What one index finds, newest first.
 _BASES = {
     "run": f"{_ALL} WHERE execution_id = $1::bigint",
     "pipeline": f"{_ALL} WHERE pipeline_name = $1::text",
     "all": f"{_ALL} WHERE $1::text IS NOT NULL",
-    "worse": f"""
-        {_ALL} WHERE level = 'WARNING' AND $1::text IS NOT NULL
-        UNION ALL {_ALL} WHERE level = 'ERROR' UNION ALL {_ALL} WHERE level = 'CRITICAL'
-    """,
-    "worst": f"""
-        {_ALL} WHERE level = 'ERROR' AND $1::text IS NOT NULL
-        UNION ALL {_ALL} WHERE level = 'CRITICAL'
-    """,
+    "worse": _newest_of("WARNING", "ERROR", "CRITICAL"),
+    "worst": _newest_of("ERROR", "CRITICAL"),
 }
 _FIND = {
     name: f"""

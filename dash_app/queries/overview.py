@@ -138,6 +138,8 @@ async def find_timeline(reader: Reader, since: dt.datetime) -> list[asyncpg.Reco
 
 async def find_last_loads(reader: Reader) -> dict[str, dt.datetime]:
     """Return by dataset when it was last loaded, by file or stream, or found unchanged."""
+    # A range and an order by the dataset: only the index on both serves that. With `=`, the planner
+    # may walk all files by their number, to find those of a dataset that was loaded long ago.
     rows = await reader.fetch(
         """
         SELECT given.dataset, max(at) AS at FROM unnest($1::text[]) AS given (dataset),
@@ -146,7 +148,8 @@ async def find_last_loads(reader: Reader) -> dict[str, dt.datetime]:
              WHERE c.dataset = given.dataset ORDER BY recorded_at DESC LIMIT 1)
             UNION ALL
             (SELECT recorded_at FROM metadata.source_files AS f
-             WHERE f.dataset = given.dataset AND f.status <> 'REFUSED' ORDER BY id DESC LIMIT 1)
+             WHERE f.dataset BETWEEN given.dataset AND given.dataset AND f.status <> 'REFUSED'
+             ORDER BY f.dataset, f.id DESC LIMIT 1)
         ) AS last
         GROUP BY given.dataset
         """,
@@ -157,7 +160,9 @@ async def find_last_loads(reader: Reader) -> dict[str, dt.datetime]:
 
 async def find_failed_pipelines(reader: Reader) -> list[asyncpg.Record]:
     """Return the pipelines whose newest ended run failed, with that run."""
-    # A skip scan: from one pipeline's name to the next, over the index.
+    # A skip scan: from one pipeline's name to the next, over the index. The last run is asked for
+    # by a range and an order by the name too, which only the index on both serves: with `=`, the
+    # planner may walk all runs by their start, to find those of a pipeline that ran long ago.
     return await reader.fetch(
         """
         WITH RECURSIVE named AS (
@@ -170,8 +175,9 @@ async def find_failed_pipelines(reader: Reader) -> list[asyncpg.Record]:
         SELECT last.* FROM named, LATERAL (
             SELECT id, pipeline_name, status, start_time, end_time, error_message
             FROM metadata.pipeline_executions AS e
-            WHERE e.pipeline_name = named.pipeline_name AND status <> 'RUNNING'
-            ORDER BY start_time DESC LIMIT 1
+            WHERE e.pipeline_name BETWEEN named.pipeline_name AND named.pipeline_name
+                AND status <> 'RUNNING'
+            ORDER BY e.pipeline_name, e.start_time DESC LIMIT 1
         ) AS last
         WHERE last.status = 'FAILED' ORDER BY last.end_time DESC
         """

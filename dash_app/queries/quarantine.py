@@ -182,7 +182,8 @@ class _Asked:
             return f"{numbers} LIMIT {shown}"
         # The index is by dataset first: the newest of each dataset, and the newest of these.
         return f"""
-            SELECT newest.id FROM ({_DATASETS}) AS named, LATERAL ({numbers} LIMIT {shown}) AS newest
+            SELECT newest.id FROM ({_DATASETS}) AS named,
+                LATERAL ({numbers} LIMIT {shown}) AS newest
             ORDER BY newest.id DESC LIMIT {shown}
         """  # noqa: S608 - likewise
 

@@ -90,13 +90,17 @@ SELECT id, execution_id, at, dataset, outcome, quarantined, duplicates, supersed
     END AS path
 FROM (
     SELECT row_number() OVER (ORDER BY e.id, k) AS id, e.id AS execution_id, e.end_time AS at,
-        (ARRAY['customers', 'products', 'sales_data', 'api_users'])[k] AS dataset,
+        CASE
+            -- The API was asked for two months, and then no longer.
+            WHEN k = 4 AND e.id > given.runs / 6 THEN 'sales_data'
+            ELSE (ARRAY['customers', 'products', 'sales_data', 'api_users'])[k]
+        END AS dataset,
         CASE
             WHEN e.status = 'FAILED' AND k = 3 THEN 'REFUSED'
             WHEN pg_temp.draw(e.id, 10 + k, 10) = 0 THEN 'UNCHANGED'
             ELSE 'LOADED'
         END AS outcome
-    FROM metadata.pipeline_executions AS e, generate_series(1, 4) AS k
+    FROM given, metadata.pipeline_executions AS e, generate_series(1, 4) AS k
     WHERE e.pipeline_name = 'daily_etl_pipeline' AND e.status <> 'RUNNING'
 ) AS load
 CROSS JOIN LATERAL (

@@ -1,6 +1,6 @@
 """Chromium on real dashboards over a real PostgreSQL; every visit is checked at its end."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +80,11 @@ async def visit(browser: Browser) -> AsyncIterator[Open]:
     """Called with a dashboard, an address and options of a browser's context: a visit."""
     visits: list[Visit] = []
 
-    async def go(dashboard: Dashboard, path: str = "/", **options: Any) -> Visit:
+    async def go(
+        dashboard: Dashboard, path: str = "/", *, allowed: Iterable[int] = (), **options: Any
+    ) -> Visit:
         context = await browser.new_context(**{"viewport": DESK, **options})
-        made = Visit(await context.new_page(), dashboard.address)
+        made = Visit(await context.new_page(), dashboard.address, frozenset(allowed))
         visits.append(made)
         await made.open(path)
         return made

@@ -22,13 +22,41 @@ PAGES = {
         (f"replay_topic failed: {ERROR}", "kafka: no broker answers", "1 min 35 s", "sales_data"),
         ("Nothing is wrong that is known of.", "never loaded", "prefect deployment run"),
     ),
-    "/runs": Said("Runs", (), ()),
-    "/runs/{failed}": Said("Run", (), ()),
-    "/data": Said("Data", (), ()),
-    "/quality": Said("Quality", (), ()),
-    "/stream": Said("Stream", (), ()),
-    "/system": Said("System", (), ()),
-    "/logs": Said("Logs", (), ()),
+    "/runs": Said(
+        "What happened?",
+        ("daily_etl_pipeline", "Past the bars", "stream_processing_pipeline", "✕ failed", ERROR),
+        ("Nothing has run yet.", "Start a run: prefect deployment run", "No run matches."),
+    ),
+    "/runs/{failed}": Said(
+        "What did run",
+        ("replay_topic", "✕ failed", ERROR, "worker-1", "returns_2026.csv", LOG_LINE),
+        ("There is no run 1.", "To all runs"),
+    ),
+    "/data": Said(
+        "What do we have?",
+        ("warehouse.fact_sales_data", "234", "staging.loyalty_cards", "no contract"),
+        ("warehouse.fact_sales_data", "as received"),
+    ),
+    "/quality": Said(
+        "Can I trust it?",
+        ("Pass rate by rule", "customers.email", "price: -1 is less than 0"),
+        ("No row was checked in this time.", "No row is in quarantine here"),
+    ),
+    "/stream": Said(
+        "Is it keeping up?",
+        ("worker-2:4712", "invalid_json", LETTER),
+        ("No consumer has read anything yet.", "stream_processing_pipeline"),
+    ),
+    "/system": Said(
+        "Are the parts alive?",
+        ("no broker answers at 127.0.0.1:9092", "minor upgrade", "99.5"),
+        ("No maintenance is planned",),
+    ),
+    "/logs": Said(
+        "What was said?",
+        (LOG_LINE, "batch 1 is committed", "a batch waits for PostgreSQL"),
+        ("No line matches",),
+    ),
 }
 AWAY = "The database cannot be reached"
 

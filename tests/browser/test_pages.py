@@ -2,7 +2,6 @@
 
 import asyncio
 import datetime as dt
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -37,7 +36,8 @@ async def test_a_page_shows_what_is_there(path, visit, dashboard, history) -> No
     assert "Sluiceway" in await looked.page.title()
 
 
-@pytest.mark.parametrize("path", PAGES)
+# The first page that this dashboard is asked for is another than the overview.
+@pytest.mark.parametrize("path", list(reversed(PAGES)))
 async def test_a_page_of_an_empty_database_says_what_to_do(path, visit, empty_dashboard) -> None:
     said = PAGES[path]
     looked = await visit(empty_dashboard, path.format(failed=1))
@@ -77,7 +77,7 @@ async def test_pages_outlive_postgresql(visit, mortal_server, folder: Path) -> N
         for path, each in (looked | {"late": late}).items():
             # Nobody touches it: the refresh of every ten seconds does it.
             await each.page.wait_for_function(
-                "(text) => !document.body.innerText.includes(text)", arg=AWAY
+                "(text) => !document.body?.innerText.includes(text)", arg=AWAY
             )
             await each.drawn()
             for text in PAGES["/" if path == "late" else path].filled:
@@ -150,9 +150,9 @@ async def test_an_address_that_is_none_says_so(visit, dashboard) -> None:
     looked = await visit(dashboard, "/nowhere")
     await looked.sees("404")
     missing = await visit(dashboard, "/runs/999999999")
-    await missing.sees("999999999")
+    await missing.sees("There is no run 999999999.")
     wrong = await visit(dashboard, "/runs/abc%27%3B")
-    assert re.search(r"no run|not found|no such", await wrong.text(), re.IGNORECASE)
+    await wrong.sees("is no number of a run")
 
 
 async def test_several_viewers_are_served_at_once(visit, dashboard, history) -> None:

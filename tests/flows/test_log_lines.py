@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.daily_etl_pipeline import daily_etl_pipeline
+from infra import log_table
 from infra.logs import detach_log_table
 from infra.postgres.connection import Pool
 from infra.settings import read_settings
@@ -19,6 +20,8 @@ def raw_folder(database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
     monkeypatch.setenv("SLUICEWAY_DATABASE_URL", database.loader_url)
     monkeypatch.setenv("SLUICEWAY_LOG_FOLDER", str(tmp_path / "logs"))
     monkeypatch.delenv("SLUICEWAY_DATABASE_BLOCK", raising=False)
+    # A busy machine may take longer than lines are worth in earnest.
+    monkeypatch.setattr(log_table, "EXIT_SECONDS", 30.0)
     read_settings.cache_clear()
     folder = tmp_path / "raw"
     folder.mkdir()

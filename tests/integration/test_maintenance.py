@@ -231,11 +231,13 @@ async def test_hours_in_which_nobody_checked_are_maintenance_when_checks_come_ag
         (NOON + 2 * HOUR, "kafka"): (0, 0, 0, 60),
         (NOON + 3 * HOUR, "kafka"): (0, 0, 0, 5),
     }
-    await check(loader, "disk", "G")
+    # What nobody expected to be checked yet was not maintained either.
+    await check(loader, "disk", "G", start=NOON + 20 * MINUTE)
     await check(loader, "disk", "GG", start=NOON + 4 * HOUR)
     found = await read_uptime(reader)
     assert found == await count_minutes(reader)
     assert found[NOON + 2 * HOUR, "disk"] == (0, 0, 0, 60)
+    assert found[NOON, "disk"] == (0, 0, 0, 40)
     assert (NOON - HOUR, "disk") not in found
 
 

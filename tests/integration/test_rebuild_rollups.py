@@ -66,7 +66,7 @@ async def fill(connection: asyncpg.Connection, days: int = 3) -> None:
         """
         INSERT INTO metadata.health_checks (checked_at, component, status)
         SELECT at, component, 'GOOD' FROM unnest(ARRAY['kafka', 'disk']) AS component,
-            generate_series($1::timestamptz, $1 + $2::integer * interval '1 day' - interval '30 minutes',
+            generate_series($1::timestamptz, $1 + ($2 * 48 - 1) * interval '30 minutes',
                             interval '30 minutes') AS at
         """,
         NOON,
@@ -281,16 +281,53 @@ async def test_a_run_that_ends_while_its_rollup_is_rebuilt_waits_and_is_counted(
                     run,
                 )
             )
-            while not await owner.fetchval(
-                "SELECT EXISTS (SELECT FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)"
-                " WHERE NOT granted AND a.datname = current_database())"
-            ):
-                assert not ending.done()
-                await asyncio.sleep(0.005)
+            await until_one_waits(owner, ending)
     finally:
         await loader.close()
     counted = "SELECT executions FROM metadata.rollup_executions WHERE pipeline_name = 'meanwhile'"
     assert await owner.fetchval(counted) == 1
+
+
+async def test_nobody_folds_what_a_rebuilding_does_not_know_of(database, owner) -> None:
+    await fill(owner)
+    await owner.execute("SELECT metadata.fold_counts()")
+    loader = await asyncpg.connect(database.loader_url)
+    try:
+        async with asyncio.TaskGroup() as group, owner.transaction():
+            # Held up between reading the ledgers and writing the rollup.
+            await owner.execute(
+                "UPDATE metadata.rollup_counts SET read = read WHERE day = '2025-11-20'"
+            )
+            rebuilding = group.create_task(rebuild_rollups(database.owner_url))
+            await until_one_waits(owner, rebuilding)
+            await loader.execute(
+                """
+                INSERT INTO metadata.dataset_counts
+                    (execution_id, batch_id, dataset, source, read, inserted, updated, unchanged,
+                     superseded, duplicates, quarantined, recorded_at)
+                SELECT id, -1, 'd0', 'a file', 1, 1, 0, 0, 0, 0, 0, $1
+                FROM metadata.pipeline_executions LIMIT 1
+                """,
+                NOON + DAY,
+            )
+            assert await loader.fetchval("SELECT metadata.fold_counts()") == 0
+        assert await loader.fetchval("SELECT metadata.fold_counts()") == 1
+    finally:
+        await loader.close()
+    right = await read_rollups(owner)
+    assert (await rebuild_rollups(database.owner_url))["rollup_counts"] == 0
+    assert await read_rollups(owner) == right
+
+
+async def until_one_waits(connection: asyncpg.Connection, task: asyncio.Task[Any]) -> None:
+    """Return when a session of this database waits for a lock; fail when the task ends instead."""
+    waiting = (
+        "SELECT EXISTS (SELECT FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)"
+        " WHERE NOT granted AND a.datname = current_database())"
+    )
+    while not await connection.fetchval(waiting):
+        assert not task.done()
+        await asyncio.sleep(0.005)
 
 
 async def test_the_wrong_database_or_role_is_a_sentence(database, embedded_server) -> None:

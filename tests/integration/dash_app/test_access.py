@@ -479,17 +479,6 @@ def test_a_form_that_does_not_come_is_not_waited_for(running, monkeypatch) -> No
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_form_that_breaks_off_is_no_failure_of_the_dashboard(running, monkeypatch) -> None:
-    with capture_logs() as lines:
-        with socket.create_connection(("127.0.0.1", running.port)) as peer:
-            peer.sendall(
-                f"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {FORM}\r\n"
-                "Content-Length: 100\r\n\r\nname=ada".encode()
-            )
-        assert running.ask("GET", "/healthz").text == "ok"
-    assert lines == []
-
-
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", ""])
 @pytest.mark.parametrize("path", ["/login", "/logout", "/_dash-update-component"])
 def test_other_sites_pages_cannot_send(running, session, origin, path) -> None:

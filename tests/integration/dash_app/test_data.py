@@ -9,14 +9,13 @@ import asyncpg
 import pytest
 
 from dash_app.masking import MASK
-from dash_app.pages.data import (
+from dash_app.pages.data import draw_tables, lay_out
+from dash_app.pages.data_table import (
     draw_chosen,
     draw_columns,
     draw_days,
     draw_preview,
     draw_sources,
-    draw_tables,
-    lay_out,
 )
 from dash_app.queries import data as ask
 from dash_app.reader import AwayError
@@ -48,6 +47,15 @@ async def loaded(load, tmp_path: Path) -> None:
         path = tmp_path / f"{name}.csv"
         path.write_text(text)
         await load(path)
+
+
+def sheet(drawn: Any) -> str:
+    """All the text of a preview."""
+    [frame, more] = drawn
+    data = frame.children.data
+    return " ".join(
+        [*data["head"], *(cell for row in data["body"] for cell in row), more, data["caption"]]
+    )
 
 
 async def grow(loader: Any, rows: int) -> None:
@@ -131,7 +139,7 @@ async def test_personal_columns_are_masked_and_never_asked_for(
 
     monkeypatch.setattr(reader, "fetch", listen)
     for name in ("staging.customers", "warehouse.dim_customers", "customers"):
-        text = read(await draw_preview(view, name))
+        text = sheet(await draw_preview(view, name))
 
         assert "London" in text
         assert "10.50" in text
@@ -146,7 +154,7 @@ async def test_personal_columns_are_masked_and_never_asked_for(
 
 
 async def test_nothing_of_a_table_without_a_contract_is_shown(view, read, loaded) -> None:
-    text = read(await draw_preview(view, "staging.party"))
+    text = sheet(await draw_preview(view, "staging.party"))
 
     assert "guest allergy" in text
     assert f"{MASK} {MASK}" in text
@@ -164,17 +172,17 @@ async def test_a_column_that_the_contract_forgot_is_masked(view, read, database,
     )
     await owner.close()
 
-    text = read(await draw_preview(view, "staging.customers"))
+    text = sheet(await draw_preview(view, "staging.customers"))
 
     assert "old_phone" in text
     assert "555" not in text
 
 
 async def test_times_are_the_viewers_and_no_end_is_no_failure(view, read, loaded) -> None:
-    text = read(await draw_preview(view, "warehouse.dim_products"))
+    text = sheet(await draw_preview(view, "warehouse.dim_products"))
 
     assert "infinity" in text
-    assert " UTC " in text
+    assert " UTC)" in text
     assert "Globe" in text
 
 
@@ -183,7 +191,7 @@ async def test_long_cells_are_cut(view, read, load, tmp_path) -> None:
     path.write_text(PRODUCTS.replace("Globe", "G" * 150))
     await load(path)
 
-    text = read(await draw_preview(view, "products"))
+    text = sheet(await draw_preview(view, "products"))
 
     assert "G" * 80 + "…" in text
     assert "G" * 81 not in text
@@ -283,7 +291,7 @@ async def test_without_loads_the_page_says_what_to_do(view, read) -> None:
     assert "No row was loaded" in read(await draw_days(view, "sales_data", "30d"))
     assert "prefect deployment run" in read(await draw_sources(view, "sales_data", "30d"))
     assert "This table is empty." in read(await draw_preview(view, "sales_data"))
-    calendar = read(await draw_preview(view, "warehouse.dim_date"))
+    calendar = sheet(await draw_preview(view, "warehouse.dim_date"))
     assert "2000-01-01" in calendar
     assert MASK not in calendar
 

@@ -11,6 +11,7 @@ from dash_app.moments import MomentError
 from dash_app.pages import logs
 from dash_app.queries import logs as ask
 from dash_app.queries.logs import Search
+from dash_app.reader import AwayError
 
 HOSTILE = "<b>50%_\\ off</b>"
 ANY = ["DEBUG", None, "", "", ""]
@@ -205,6 +206,16 @@ async def test_without_a_chosen_line_the_page_says_how_to_choose_one(view, read)
 
 async def test_pipelines_to_choose_are_those_that_logged(view, lines) -> None:
     assert await ask.find_pipelines(view.reader) == ["daily", "stream"]
+
+
+async def test_each_part_fails_with_a_sentence_where_the_database_is_gone(view, gone) -> None:
+    away = replace(view, reader=gone)
+    with pytest.raises(AwayError, match="cannot be reached"):
+        await logs.fetch_lines(away, ANY, None, 0, 50)
+    with pytest.raises(AwayError, match="cannot be reached"):
+        await logs.draw_reach(away, *ANY)
+    with pytest.raises(AwayError, match="cannot be reached"):
+        await logs.draw_line(away, "1")
 
 
 def test_the_base_of_a_search_is_what_one_index_finds() -> None:

@@ -9,16 +9,8 @@ from typing import Any
 import pytest
 
 from dash_app.pages import quality
-from dash_app.pages.quality import (
-    draw_drift,
-    draw_duplicates,
-    draw_failures,
-    draw_missing,
-    draw_rates,
-    draw_rules,
-    draw_summary,
-    lay_out,
-)
+from dash_app.pages.quality import draw_drift, draw_duplicates, draw_summary, lay_out
+from dash_app.pages.quality_rules import draw_failures, draw_missing, draw_rates, draw_rules
 from dash_app.pages.quarantine import draw_export, draw_row, fetch_rows, find_options
 from dash_app.reader import AwayError
 
@@ -126,7 +118,7 @@ async def test_broken_rules_are_listed_with_their_share(view, read, loaded) -> N
 
     assert "/quality?dataset=sales_data&rule=type type 1 20.0 %" in text
     every = read(await draw_rules(view, None, "7d"))
-    assert "customers customer_id /quality?dataset=customers&rule=type type 1 14.3 %" in every
+    assert "customers customer_id /quality?dataset=customers&rule=type type 1 50.0 %" in every
 
 
 async def test_the_ledger_is_summed(view, read, loaded) -> None:
@@ -306,6 +298,8 @@ def test_the_layout_takes_whatever_an_address_says(read) -> None:
     lay_out()
     whole = lay_out(dataset=["a", "b"], range="<x>", rule="\0", execution="x", text="<b>", row="1")
     assert "Row 1 of the quarantine" in read(whole)
+    close = lay_out(dataset="sales_data", rule="a&b", row="1")
+    assert "/quality?dataset=sales_data&rule=a%26b Close" in read(close)
     for row in ("x", "²", "9" * 30, ["1"], "-1"):
         assert "of the quarantine" not in read(lay_out(row=row))
 

@@ -8,6 +8,7 @@ import pytest
 from dash_app import grids
 from dash_app.pages import stream, stream_letters
 from dash_app.queries import stream as ask
+from dash_app.reader import AwayError
 
 GROUP, TOPIC = "stream_processor_group", "data-stream"
 OF = f"{TOPIC}/{GROUP}"
@@ -106,6 +107,19 @@ async def test_without_a_consumer_the_page_says_how_to_start_one(view, read) -> 
     assert await stream_letters.fetch_letters(view, [None, "", "all"], None, 0, 50) == ([], 0)
 
 
+async def test_each_part_fails_with_a_sentence_where_the_database_is_gone(view, gone) -> None:
+    away = replace(view, reader=gone)
+    for drawn in (
+        stream.draw_state(away, OF),
+        stream.draw_lag_seconds(away, OF, "1h"),
+        stream.draw_sizes(away, OF, "1h"),
+        stream_letters.draw_chart(away, OF, "24h"),
+        stream_letters.draw_unsent(away),
+    ):
+        with pytest.raises(AwayError, match="cannot be reached"):
+            await drawn
+
+
 async def test_each_partition_shows_its_owner_and_state(view, claimed, read) -> None:
     rows = await ask.find_partitions(view.reader, ask.Stream(GROUP, TOPIC))
     assert [stream.judge(view, row) for row in rows] == ["KEEPING", "BEHIND", "SILENT"]
@@ -174,6 +188,9 @@ async def test_lag_keeps_its_peaks_and_shows_a_gap_where_nothing_was_measured(vi
     begin, end = figure["layout"]["xaxis"]["range"]
     assert end == view.local(view.now)
     assert begin <= line["x"][0]
+    other = await stream.draw_lag_messages(view, OF, "24h")
+    # A zoom outlives a refresh, and not the choice of another time.
+    assert figure["layout"]["uirevision"] != other["layout"]["uirevision"]
 
 
 async def test_of_many_partitions_the_furthest_behind_are_drawn(view, loader) -> None:

@@ -15,6 +15,7 @@ from dash_app.pages.system_maintenance import read_end
 from dash_app.pages.system_uptime import Period, make_periods, reckon
 from dash_app.queries import system as ask
 from dash_app.queries.system import Minutes, WindowError
+from dash_app.reader import AwayError
 from dash_app.view import View
 from schemas.errors import SluicewayError
 
@@ -116,13 +117,13 @@ async def test_maintenance_is_set_apart(then, loader, as_operator) -> None:
     await _check(loader, "broker", first, first + 79 * MINUTE)
     begin = NOW.replace(hour=0, minute=30, second=0)
     said = await system_maintenance.set_window(
-        replace(then, zone=ZoneInfo("UTC")), "database", "2026-05-14 00:30", "30 min", "new disk"
+        replace(then, zone=ZoneInfo("UTC")), "database", "2026-05-14 00:30", "45 min", "new disk"
     )
-    assert "database from 2026-05-14 00:30:00 until 2026-05-14 01:00:00" in said
+    assert "database from 2026-05-14 00:30:00 until 2026-05-14 01:15:00" in said
     uptime = (await _uptimes(then))["Today"]
-    assert (uptime.expected, uptime.good, uptime.bad, uptime.maintenance) == (80, 50, 0, 30)
+    assert (uptime.expected, uptime.good, uptime.bad, uptime.maintenance) == (80, 35, 0, 45)
     assert uptime.share == 1
-    assert uptime.allowed == pytest.approx(0.005 * (1440 - 30))
+    assert uptime.allowed == pytest.approx(0.005 * (1440 - 45))
     other = (await _uptimes(then, "broker"))["Today"]
     assert (other.good, other.maintenance) == (80, 0)
     [window] = await ask.find_windows(then.reader, begin)
@@ -331,6 +332,22 @@ async def test_resources_name_whose_they_are(view, loader, read) -> None:
     host = read(await system.draw_host(view))
     for word in ("CPU", "Memory in use", "Disk in use"):
         assert word in host
+
+
+async def test_each_part_fails_with_a_sentence_where_the_database_is_gone(view, gone) -> None:
+    away = replace(view, reader=gone)
+    for draw in (
+        system.draw_checks,
+        system.draw_server,
+        system.draw_connections,
+        system_uptime.draw_uptime,
+        system_maintenance.draw_windows,
+    ):
+        with pytest.raises(AwayError, match="cannot be reached"):
+            await draw(away)
+    # These two ask no database.
+    assert await system.draw_host(away)
+    assert await system.draw_pool(away)
 
 
 @pytest.mark.parametrize("given", [{}, {"component": "x", "uptime": "y", "other": "1"}])

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 from starlette.responses import PlainTextResponse
+from structlog.testing import capture_logs
 
 from dash_app.access.accounts import read_accounts
 from dash_app.access.layer import AccessLayer
@@ -166,6 +167,18 @@ async def test_whatever_fails_while_a_request_is_looked_at_refuses_it(
     assert await peer.ask(guard(inner, settings), make()) == 500
     assert b"sss" not in peer.sent[1]["body"]
     assert inner.users == []
+
+
+async def test_a_form_that_breaks_off_is_no_failure_of_the_dashboard(inner) -> None:
+    scope = make(path="/login", method="POST")
+    scope["headers"].append((b"content-type", b"application/x-www-form-urlencoded"))
+    peer = Peer(
+        {"type": "http.request", "body": b"name=ada", "more_body": True},
+        {"type": "http.disconnect"},
+    )
+    with capture_logs() as lines:
+        assert await peer.ask(guard(inner, CLOSED), scope) == 400
+    assert lines == []
 
 
 @pytest.mark.parametrize(
