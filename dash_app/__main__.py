@@ -23,7 +23,9 @@ def main() -> None:
     parser.parse_args()
     try:
         settings = read_settings()
-        configure_logging("dashboard", folder=settings.log_folder, level=settings.log_level)
+        configure_logging(
+            "dashboard", folder=settings.log_folder, level=settings.log_level, settings=settings
+        )
         application = build(settings)
         listening = listen(settings)
     except SluicewayError as error:

@@ -9,10 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import asyncpg
-
+from infra.log_connection import LogConnection, is_refusal
 from infra.log_rows import Line, Row, make_row
-from infra.postgres.connection import connect
 
 MAX_QUEUE = 10_000
 """Lines that wait at most; the oldest give way."""
@@ -21,32 +19,7 @@ BATCH_SECONDS = 1.0
 IDLE_SECONDS = 60.0
 """A connection that nothing was written over for so long is closed."""
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 15.0)
-_CONNECT_SECONDS = 4.0
-FULL_SECONDS = 1.0
-"""How long a free connection of the role is waited for."""
 ATTEMPT_SECONDS = 10.0
-_CLOSE_SECONDS = 1.0
-_TURNS_TO_HEAR = 3
-"""Of an event loop: to see what is there to be read, to read it, and to take note of its end."""
-
-LOCK_TIMEOUT = "1s"
-STATEMENT_TIMEOUT = "5s"
-
-# A line that PostgreSQL loses in a crash is still in the log file: no commit waits for the disk.
-_SESSION = """
-    SELECT set_config('application_name', 'sluiceway log lines', false),
-        set_config('synchronous_commit', 'off', false),
-        set_config('lock_timeout', $1, false),
-        set_config('statement_timeout', $2, false)
-"""
-_INSERT = """
-    INSERT INTO metadata.pipeline_logs
-        (logged_at, level, pipeline_name, execution_id, dataset, event, fields)
-    SELECT * FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::bigint[], $5::text[],
-                         $6::text[], $7::jsonb[])
-"""
-# Classes of SQLSTATE that say that PostgreSQL does not take what is in the line.
-_REFUSALS = ("22", "23", "54")
 
 
 class LogWriter:
@@ -59,7 +32,6 @@ class LogWriter:
         tell: called from the thread with a sentence about lines that wait or are lost.
         """
         self.queue: deque[Line] = deque()
-        self._url = url
         self._pipeline = pipeline
         self._tell = tell
         self._something = threading.Event()
@@ -73,7 +45,7 @@ class LogWriter:
         self._refused = 0
         self._lost_and_told = 0
         self._pending: list[Row] = []
-        self._connection: asyncpg.Connection | None = None
+        self._connection = LogConnection(url)
         self._task: asyncio.Task[Any] | None = None
         self._loop = _Loop()
         self._thread = threading.Thread(target=self._run, name="sluiceway log lines", daemon=True)
@@ -131,7 +103,7 @@ class LogWriter:
             while not (is_stopping or self._has_given_up):
                 if self._failures:
                     self._at_once.wait(RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1])
-                elif self._something.wait(IDLE_SECONDS if self._connection else None):
+                elif self._something.wait(IDLE_SECONDS if self._connection.is_open else None):
                     self._at_once.wait(BATCH_SECONDS)
                 else:
                     runner.run(self._disconnect())
@@ -197,66 +169,30 @@ class LogWriter:
 
     async def _write_pending(self) -> None:
         async with asyncio.timeout(ATTEMPT_SECONDS):
-            connection = await self._connected()
+            await self._connection.open()
             try:
-                await self._insert(connection, self._pending)
+                await self._connection.insert(self._pending)
             except Exception as error:
-                if not _is_refusal(error):
+                if not is_refusal(error):
                     raise
-                await self._insert_each(connection)
+                await self._write_each()
         self._pending = []
 
-    async def _insert_each(self, connection: asyncpg.Connection) -> None:
+    async def _write_each(self) -> None:
         """Write what is pending row by row, without those that PostgreSQL does not take."""
         while self._pending:
             try:
-                await self._insert(connection, self._pending[:1])
+                await self._connection.insert(self._pending[:1])
             except Exception as error:
-                if not _is_refusal(error):
+                if not is_refusal(error):
                     raise
                 self._refused += 1
             del self._pending[0]
 
-    async def _insert(self, connection: asyncpg.Connection, rows: list[Row]) -> None:
-        try:
-            await connection.execute(_INSERT, *zip(*rows, strict=True))
-        except BaseException as error:
-            # After an error of PostgreSQL's the connection is as good as before.
-            if not isinstance(error, asyncpg.PostgresError):
-                self._give_up_connection()
-            raise
-
-    async def _connected(self) -> asyncpg.Connection:
-        if self._connection is not None:
-            # The loop stood still since the last batch: it hears now of a server that left.
-            for _ in range(_TURNS_TO_HEAR):
-                await asyncio.sleep(0)
-            if self._connection.is_closed():
-                self._give_up_connection()
-        if self._connection is None:
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                connection = await connect(self._url, wait_seconds=FULL_SECONDS)
-                self._connection = connection
-                try:
-                    await connection.execute(_SESSION, LOCK_TIMEOUT, STATEMENT_TIMEOUT)
-                except BaseException:
-                    self._give_up_connection()
-                    raise
-        return self._connection
-
     async def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._task = asyncio.current_task()
-            with suppress(Exception, asyncio.CancelledError):
-                await self._connection.close(timeout=_CLOSE_SECONDS)
-            self._task = None
-            self._give_up_connection()
-        await asyncio.sleep(0)
-
-    def _give_up_connection(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
+        self._task = asyncio.current_task()
+        await self._connection.close()
+        self._task = None
 
 
 class _Loop(asyncio.SelectorEventLoop):
@@ -266,9 +202,3 @@ class _Loop(asyncio.SelectorEventLoop):
         self, host: bytes | str | None, port: bytes | str | int | None, **options: Any
     ) -> list[Any]:
         return socket.getaddrinfo(host, port, **options)
-
-
-def _is_refusal(error: Exception) -> bool:
-    return (
-        isinstance(error, ValueError) or (getattr(error, "sqlstate", None) or "")[:2] in _REFUSALS
-    )

@@ -20,7 +20,7 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
-from infra import log_table, log_writer
+from infra import log_connection, log_table, log_writer
 from infra.log_table import LogTable
 from infra.log_writer import MAX_QUEUE
 from infra.logs import (
@@ -205,7 +205,7 @@ async def test_lines_of_an_outage_come_later_and_the_file_says_it_once(
 async def test_a_database_that_does_not_take_lines_costs_one_line(
     refusal: str, log, owner, database, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_writer, "FULL_SECONDS", 0.1)
+    monkeypatch.setattr(log_connection, "FULL_SECONDS", 0.1)
     if refusal == "no such table":
         await owner.execute("DROP TABLE metadata.pipeline_logs")
     elif refusal == "role is full":
@@ -230,7 +230,7 @@ async def test_a_locked_table_holds_nobody_up_and_gets_the_lines_when_it_is_free
     log, owner, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_writer, "RETRY_SECONDS", (0.05,))
-    monkeypatch.setattr(log_writer, "LOCK_TIMEOUT", "10ms")
+    monkeypatch.setattr(log_connection, "LOCK_TIMEOUT", "10ms")
     transaction = owner.transaction()
     await transaction.start()
     await owner.execute("LOCK TABLE metadata.pipeline_logs")

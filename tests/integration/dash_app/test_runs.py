@@ -139,8 +139,10 @@ async def test_each_filter_leaves_out_what_it_does_not_ask_for(noon, loader) -> 
 async def test_a_day_is_one_of_the_viewer(noon, loader) -> None:
     # 19:00 UTC of the 9th is half past midnight of the 10th in Kolkata.
     one = await run(loader, ago=NOW - dt.datetime(2026, 3, 9, 19, 0, tzinfo=dt.UTC))
+    midnight = await run(loader, ago=NOW - dt.datetime(2026, 3, 9, 18, 30, tzinfo=dt.UTC))
     on_the_tenth = (None, [], "", "2026-03-10", "2026-03-10")
-    assert await shown(noon, *on_the_tenth) == [one]
+    assert await shown(noon, *on_the_tenth) == [one, midnight]
+    assert await shown(noon, None, [], "", None, "2026-03-09") == []
     assert await shown(replace(noon, zone=ZoneInfo("UTC")), *on_the_tenth) == []
 
 

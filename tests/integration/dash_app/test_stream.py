@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from dash_app import grids
-from dash_app.pages import stream, stream_letters
+from dash_app.pages import stream, stream_charts, stream_letters
 from dash_app.queries import stream as ask
 from dash_app.reader import AwayError
 
@@ -91,14 +91,14 @@ async def test_without_a_consumer_the_page_says_how_to_start_one(view, read) -> 
         await stream.draw_state(view, None),
         await stream.draw_partitions(view, None),
     ):
-        assert stream.NO_STREAM in read(drawn)
+        assert stream_charts.NO_STREAM in read(drawn)
         assert "python -m flows.stream_processing_pipeline" in read(drawn)
     for draw in (
-        stream.draw_lag_messages,
-        stream.draw_lag_seconds,
-        stream.draw_throughput,
-        stream.draw_sizes,
-        stream.draw_flushes,
+        stream_charts.draw_lag_messages,
+        stream_charts.draw_lag_seconds,
+        stream_charts.draw_throughput,
+        stream_charts.draw_sizes,
+        stream_charts.draw_flushes,
     ):
         figure = await draw(view, None, "1h")
         assert figure["data"] == []
@@ -111,8 +111,8 @@ async def test_each_part_fails_with_a_sentence_where_the_database_is_gone(view, 
     away = replace(view, reader=gone)
     for drawn in (
         stream.draw_state(away, OF),
-        stream.draw_lag_seconds(away, OF, "1h"),
-        stream.draw_sizes(away, OF, "1h"),
+        stream_charts.draw_lag_seconds(away, OF, "1h"),
+        stream_charts.draw_sizes(away, OF, "1h"),
         stream_letters.draw_chart(away, OF, "24h"),
         stream_letters.draw_unsent(away),
     ):
@@ -180,7 +180,7 @@ async def test_lag_keeps_its_peaks_and_shows_a_gap_where_nothing_was_measured(vi
         TOPIC,
         view.now,
     )
-    figure = await stream.draw_lag_messages(view, OF, "6h")
+    figure = await stream_charts.draw_lag_messages(view, OF, "6h")
     [line] = figure["data"]
     assert 100 < len(line["x"]) <= 200
     assert max(value for value in line["y"] if value is not None) == 77777
@@ -188,7 +188,7 @@ async def test_lag_keeps_its_peaks_and_shows_a_gap_where_nothing_was_measured(vi
     begin, end = figure["layout"]["xaxis"]["range"]
     assert end == view.local(view.now)
     assert begin <= line["x"][0]
-    other = await stream.draw_lag_messages(view, OF, "24h")
+    other = await stream_charts.draw_lag_messages(view, OF, "24h")
     # A zoom outlives a refresh, and not the choice of another time.
     assert figure["layout"]["uirevision"] != other["layout"]["uirevision"]
 
@@ -204,7 +204,7 @@ async def test_of_many_partitions_the_furthest_behind_are_drawn(view, loader) ->
         "INSERT INTO metadata.stream_lag VALUES ($1, $2, $3, $4, $5, 1)",
         [(GROUP, TOPIC, each, now - dt.timedelta(seconds=5), each * 10) for each in range(20)],
     )
-    figure = await stream.draw_lag_seconds(view, OF, "15m")
+    figure = await stream_charts.draw_lag_seconds(view, OF, "15m")
     names = [each["name"] for each in figure["data"]]
     assert names == [f"partition {each}" for each in range(14, 20)]
     # Neither colour alone nor dash alone has to tell two lines apart.
@@ -218,19 +218,19 @@ async def test_throughput_is_messages_a_second_by_outcome(view, loader, claimed)
     await _commit(loader, at, loaded=1200, dead=60, skipped=30, seconds=0.25)
     await _commit(loader, at, loaded=600, seconds=1.75)
     await _commit(loader, at, loaded=10**6, group="another")
-    figure = await stream.draw_throughput(view, OF, "1h")
+    figure = await stream_charts.draw_throughput(view, OF, "1h")
     assert {each["name"]: each["y"] for each in figure["data"]} == {
         "loaded": [30.0],
         "skipped": [0.5],
         "dead letters": [1.0],
     }
     assert len({each["marker"]["pattern"]["shape"] for each in figure["data"]}) == 3
-    sizes = await stream.draw_sizes(view, OF, "1h")
+    sizes = await stream_charts.draw_sizes(view, OF, "1h")
     assert {each["name"]: each["y"] for each in sizes["data"]} == {
         "average": [945.0],
         "largest": [1290],
     }
-    flushes = await stream.draw_flushes(view, OF, "1h")
+    flushes = await stream_charts.draw_flushes(view, OF, "1h")
     assert {each["name"]: each["y"] for each in flushes["data"]} == {
         "average": [1.0],
         "longest": [1.75],
