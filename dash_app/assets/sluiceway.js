@@ -3,8 +3,9 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
   sluiceway: {
     /* What every panel depends on: it changes with each refresh, and never for a hidden page. */
     look: function (ticks, clicks, scheme, before) {
-      const chosen = scheme || document.documentElement.getAttribute("data-mantine-color-scheme");
-      const dark = chosen === "dark";
+      // The toggle says "light" until it knows better; the page's own mark is right from the start.
+      const mark = document.documentElement.getAttribute("data-mantine-color-scheme");
+      const dark = (mark || scheme) === "dark";
       if (before && before.dark === dark && document.hidden) {
         return window.dash_clientside.no_update;
       }
