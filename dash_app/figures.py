@@ -4,7 +4,7 @@ Plotly's own classes check every value they are given, which takes longer than t
 """
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,6 +162,18 @@ def say(view: View, text: str) -> Figure:
         }
     ]
     return {"data": [], "layout": layout}
+
+
+def keep_zoom(figure: Figure, zoomed: Mapping[str, Any] | None) -> Figure:
+    """Return the figure with the axes where the viewer has them, by Plotly's last word on that.
+
+    Plotly's own `uirevision` forgets them: dcc.Graph hands it back a figure that it has changed.
+    """
+    for axis in ("xaxis", "yaxis"):
+        ends = [(zoomed or {}).get(f"{axis}.range[{end}]") for end in (0, 1)]
+        if all(isinstance(each, str | int | float) for each in ends):
+            figure["layout"][axis] |= {"range": ends, "autorange": False}
+    return figure
 
 
 def _wrap(text: str, width: int = 40) -> list[str]:

@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
 import structlog
-from dash import ClientsideFunction, Dash, Input, Output, State, dcc
+from dash import ClientsideFunction, Dash, Input, Output, State, ctx, dcc
 from dash.development.base_component import Component
 
 from dash_app.access.users import current_user
-from dash_app.figures import Figure, say
+from dash_app.figures import Figure, keep_zoom, say
 from dash_app.parts import complain
 from dash_app.reader import Reader
 from dash_app.view import View, find_zone
@@ -68,18 +68,20 @@ class Panels:
                 return complain(_UNEXPECTED)
 
     def figure(self, panel: str, draw: DrawFigure, *given: Given) -> None:
-        """Draw the figure of the graph `panel`, now and with every refresh."""
+        """Draw the figure of the graph `panel`, now and with every refresh; a zoom is kept."""
+        zoom = State(panel, "relayoutData")
 
-        @self.app.callback(Output(panel, "figure"), Input(VIEW, "data"), *given)
+        @self.app.callback(Output(panel, "figure"), Input(VIEW, "data"), *given, zoom)
         async def answer(viewed: Mapping[str, Any] | None, *values: Any) -> Any:
             view = self.read_view(viewed)
             try:
-                return await draw(view, *values)
+                figure = await draw(view, *values[:-1])
             except SluicewayError as error:
                 return say(view, str(error))
             except Exception:
                 log.exception("a panel could not be drawn", panel=panel)
                 return say(view, _UNEXPECTED)
+            return keep_zoom(figure, values[-1]) if ctx.triggered_id == VIEW else figure
 
     def remember(self, page: str, *filters: Input) -> None:
         """Keep filters in the page's address, so that it can be sent to somebody.

@@ -44,6 +44,9 @@ class Reader:
                 "idle_in_transaction_session_timeout": "10s",
                 # A page asks many short questions: compiling them would take longer.
                 "jit": "off",
+                # Of a million rows a page shows some: by index, whatever a disk of old would say.
+                "random_page_cost": "1.1",
+                "max_parallel_workers_per_gather": "0",
             },
         )
 

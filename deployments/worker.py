@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import httpx
+import psutil
 from prefect.client.schemas.objects import FlowRun
 from prefect.logging import get_logger
 from prefect.settings import PREFECT_WORKER_HEARTBEAT_SECONDS, PREFECT_WORKER_PREFETCH_SECONDS
@@ -23,6 +24,8 @@ from schemas.errors import SluicewayError
 from tasks.prefect_api import require_prefect_address
 
 FIRST_SERVER_ERROR = 500
+LEAVE_SECONDS = 12.0
+"""A consumer drains within ten; the local stack kills what is left after fifteen."""
 
 
 class PatientWorker(ProcessWorker):
@@ -90,10 +93,29 @@ async def work(pool: str, *, name: str | None = None, limit: int | None = None) 
         create_pool_if_not_found=False,
     )
     working = asyncio.create_task(worker.start())
+    told = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, working.cancel)
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    leaving = asyncio.create_task(told.wait())
+    await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    if told.is_set():
+        await end_runs(LEAVE_SECONDS)
+        working.cancel()
+    leaving.cancel()
     with suppress(asyncio.CancelledError):
         await working
+
+
+async def end_runs(deadline_seconds: float) -> None:
+    """Tell this process's flow runs to end, and wait until they have: a consumer drains.
+
+    Prefect's worker, cancelled, kills them at once.
+    """
+    runs = psutil.Process().children()
+    for each in runs:
+        with suppress(psutil.NoSuchProcess):
+            each.terminate()
+    await asyncio.to_thread(psutil.wait_procs, runs, deadline_seconds)
 
 
 def main() -> None:

@@ -30,6 +30,8 @@ from pathlib import Path
 from random import Random
 from time import perf_counter
 
+import asyncpg
+
 from deployments.bootstrap import bootstrap
 from infra.local.postgres import Postgres
 from schemas.errors import SluicewayError
@@ -155,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with lend_folder(given.folder) as folder:
             last = run(given, folder)
-    except (BenchError, SluicewayError, OSError) as error:
+    except (BenchError, SluicewayError, asyncpg.PostgresError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:

@@ -94,7 +94,7 @@ async def test_a_phone_has_all_pages_by_keyboard(visit, dashboard, history) -> N
         elif path != "/":
             link = page.get_by_role("navigation").locator(f'a[href="{path}"]')
             assert not await link.is_visible()
-            await _tab_to(page, "#burger")
+            await _tab_to(page, "#burger", "Shift+Tab")
             await page.keyboard.press("Enter")
             await link.wait_for()
             await _tab_to(page, f'nav a[href="{path}"]')
@@ -107,9 +107,9 @@ async def test_a_phone_has_all_pages_by_keyboard(visit, dashboard, history) -> N
         assert await looked.measure(BEYOND) == [], path
 
 
-async def _tab_to(page, selector: str) -> None:
+async def _tab_to(page, selector: str, key: str = "Tab") -> None:
     for _ in range(200):
-        await page.keyboard.press("Tab")
+        await page.keyboard.press(key)
         if await page.evaluate("(it) => document.activeElement.matches(it)", selector):
             return
     pytest.fail(f"The keyboard does not reach {selector}")

@@ -208,6 +208,21 @@ async def test_filters_choose_rows(view, many, filters, first, total) -> None:
     assert await page_of(view, *filters, end=2) == (first, total)
 
 
+async def test_rows_of_runs_at_the_same_time_are_told_apart(view, loader) -> None:
+    await loader.execute(
+        """
+        INSERT INTO metadata.quarantine
+            (execution_id, batch_id, dataset, source, line, rule, reason, raw, quarantined_at)
+        SELECT 7 + n % 2, 1, 'products', 'x', n, 'type', 'r', 'r',
+            clock_timestamp() - INTERVAL '1 minute'
+        FROM generate_series(1, 6) AS n
+        """
+    )
+
+    for filters in (("products", None), (None, "type"), ("products", "type"), (None, None)):
+        assert await page_of(view, *filters, "7", "") == ([6, 4, 2], 3)
+
+
 async def test_rows_that_came_later_do_not_move_the_others(view, many, loader) -> None:
     as_of = await loader.fetchval("SELECT clock_timestamp()")
     await loader.execute(
