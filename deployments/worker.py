@@ -24,6 +24,7 @@ from schemas.errors import SluicewayError
 from tasks.prefect_api import require_prefect_address
 
 FIRST_SERVER_ERROR = 500
+POLL_SECONDS = 0.1
 LEAVE_SECONDS = 12.0
 """A consumer drains within ten; the local stack kills what is left after fifteen."""
 
@@ -115,7 +116,18 @@ async def end_runs(deadline_seconds: float) -> None:
     for each in runs:
         with suppress(psutil.NoSuchProcess):
             each.terminate()
-    await asyncio.to_thread(psutil.wait_procs, runs, deadline_seconds)
+    # Not by psutil's wait, which would take their exit codes from who started them.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(deadline_seconds):
+            while any(_lives(each) for each in runs):
+                await asyncio.sleep(POLL_SECONDS)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def main() -> None:

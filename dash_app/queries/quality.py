@@ -110,8 +110,9 @@ async def find_drift(
 
     A difference is a note of a load on its columns, or a refusal that names the contract.
     """
-    # A range and an order by the dataset: only the index on both serves that. With `=`, the planner
-    # may walk all files by their number, to find those of a dataset that was loaded long ago.
+    # From the dataset on, in the order of the index: its newest files come first, and what follows
+    # of other datasets is dropped. With `=`, the planner may walk all files by their number, to
+    # find those of a dataset that was loaded long ago.
     return await reader.fetch(
         """
         SELECT newest.dataset, said.note, newest.status = 'REFUSED' AS was_refused,
@@ -121,7 +122,7 @@ async def find_drift(
         FROM unnest($1::text[]) AS given (dataset), LATERAL (
             SELECT id, dataset, path, status, notes, message, execution_id, recorded_at
             FROM metadata.source_files AS f
-            WHERE f.dataset BETWEEN given.dataset AND given.dataset
+            WHERE f.dataset >= given.dataset
             ORDER BY f.dataset, f.id DESC LIMIT $3
         ) AS newest, LATERAL (
             SELECT note FROM unnest(newest.notes) AS each (note) WHERE note LIKE 'columns that %'
@@ -129,7 +130,7 @@ async def find_drift(
             SELECT newest.message
             WHERE newest.status = 'REFUSED' AND newest.message LIKE '%the contract%'
         ) AS said
-        WHERE newest.recorded_at >= $2
+        WHERE newest.dataset = given.dataset AND newest.recorded_at >= $2
         GROUP BY newest.dataset, said.note, newest.status = 'REFUSED'
         ORDER BY last_at DESC LIMIT 50
         """,

@@ -117,6 +117,8 @@ ENDINGS: Mapping[str, Choose] = {
         (None, {"as_of": (world.until - dt.timedelta(seconds=60)).isoformat()})
     ),
     ".paginationInfo": _one_of(None, {"rowCount": 10_000}),
+    # A chart's zoom.
+    ".relayoutData": _one_of(None, {"yaxis.range[0]": 0, "yaxis.range[1]": 5}),
 }
 """By how `id.property` ends, where the whole of it is not in WORDS."""
 

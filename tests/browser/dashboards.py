@@ -62,8 +62,3 @@ class Dashboard:
     def address(self) -> str:
         """Where it is, without a slash at the end."""
         return f"http://{LOOPBACK}:{self._port}"
-
-    @property
-    def said(self) -> str:
-        """Whatever it wrote to its terminal."""
-        return (self._folder / "dashboard.log").read_text()

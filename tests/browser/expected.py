@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tests.browser.history import ERROR, LETTER, LOG_LINE, TRACEBACK, History
+from tests.browser.history import ERROR, LETTER, LOG_LINE, History
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,3 @@ AWAY = "The database cannot be reached"
 def address_of(path: str, history: History) -> str:
     """Return the page's address in this database."""
     return path.format(failed=history.failed_run)
-
-
-__all__ = ["AWAY", "ERROR", "LETTER", "LOG_LINE", "PAGES", "TRACEBACK", "Said", "address_of"]

@@ -11,7 +11,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 # Numbers what a keyboard should reach, with what it looks like while it has no focus.
 MARK = """
 () => {
-  const look = (it) => [it, it.parentElement, it.nextElementSibling].filter(Boolean).map((each) => {
+  const around = (it) => {
+    const up = it.parentElement;
+    return [it, it.nextElementSibling, up, up?.parentElement, up?.parentElement?.parentElement];
+  };
+  const look = (it) => around(it).filter(Boolean).map((each) => {
     const style = getComputedStyle(each);
     return [style.outlineStyle, style.outlineWidth, style.boxShadow, style.borderColor,
       style.backgroundColor, style.left].join();

@@ -1,6 +1,8 @@
 """A worker that bears with a server that is away."""
 
 import logging
+import subprocess
+import sys
 
 import httpx
 import pytest
@@ -61,3 +63,25 @@ async def test_an_answer_that_will_not_change_ends_the_worker(
 def test_prefects_own_worker_is_still_the_one_of_its_type() -> None:
     assert BaseWorker.get_worker_class_from_type("process") is ProcessWorker
     assert PatientWorker.type == "process"
+
+
+DRAINING = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit(7)))
+print(flush=True)
+time.sleep(60)
+"""
+LEAVING = """
+import asyncio, subprocess, sys
+from deployments.worker import end_runs
+run = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE)
+run.stdout.readline()
+asyncio.run(end_runs(30))
+sys.exit(run.wait(0.1) != 7)
+"""
+
+
+def test_a_worker_that_is_told_to_end_waits_for_its_runs() -> None:
+    # In a process of its own: it ends all children that it has.
+    command = [sys.executable, "-c", LEAVING, DRAINING]
+    assert subprocess.run(command, timeout=60, check=False).returncode == 0
