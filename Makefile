@@ -60,6 +60,11 @@ bench-dashboard: $(STAMP) ## Measure every callback of the dashboard over a mill
 soak: $(STAMP) ## Watch a consumer's memory over twenty minutes of 5,000 messages a second (needs `make kafka`)
 	@exec $(PY) -m tests.bench.soak $(ARGS)
 
+screenshots: $(STAMP) ## Take the README's pictures of the dashboard, from the stack that `make up` runs
+	@test -f .sluiceway/env || { echo "No stack is up: run make up, then make demo, and this." >&2; exit 1; }
+	@. .sluiceway/env && exec $(PY) -m tests.docs.screenshots docs/images \
+		--address "http://127.0.0.1:$$SLUICEWAY_DASHBOARD_PORT"
+
 lock: $(STAMP) ## Resolve requirements.lock anew from pyproject.toml
 	@exec $(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --no-emit-index-url --quiet \

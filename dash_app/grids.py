@@ -124,6 +124,9 @@ def long_table(
                     "paginationPageSize": PAGE_ROWS,
                     "paginationPageSizeSelector": False,
                     "paginationNumberFormatter": {"function": "formatCount(params)"},
+                    # Tab leaves the grid, arrows move in it: else all its rows come before the rest.
+                    "tabToNextCell": {"function": "leaveGrid(params)"},
+                    "tabToNextHeader": {"function": "leaveGrid(params)"},
                     "cacheBlockSize": PAGE_ROWS,
                     "maxBlocksInCache": 3,
                     # The grid hands every answer to its newest question: never two at a time.

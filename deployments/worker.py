@@ -119,7 +119,7 @@ async def end_runs(deadline_seconds: float) -> None:
     # Not by psutil's wait, which would take their exit codes from who started them.
     with suppress(TimeoutError):
         async with asyncio.timeout(deadline_seconds):
-            while any(_lives(each) for each in runs):
+            while any(_lives(each) for each in runs):  # noqa: ASYNC110 - no event tells of another's child
                 await asyncio.sleep(POLL_SECONDS)
 
 

@@ -127,6 +127,9 @@
     formatCount: function (params) {
       return params.value.toLocaleString("en") + (params.value >= COUNTED ? "+" : "");
     },
+    leaveGrid: function () {
+      return false;
+    },
     nameGrid: function (params) {
       params.api.setGridAriaProperty("label", params.api.getGridOption("context").label);
     },

@@ -177,7 +177,8 @@ async def _patiently(
             asyncpg.InvalidCatalogNameError,
         ) as error:
             raise SettingError(
-                f"PostgreSQL at {where} refused the login ({error}): check SLUICEWAY_DATABASE_URL."
+                f"PostgreSQL at {where} refused the login ({error}): check the "
+                "setting that names it, SLUICEWAY_DATABASE_URL or SLUICEWAY_READER_DATABASE_URL."
             ) from error
         except (OSError, asyncpg.PostgresConnectionError) as error:
             raise TransientError(
