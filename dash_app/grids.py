@@ -124,7 +124,7 @@ def long_table(
                     "paginationPageSize": PAGE_ROWS,
                     "paginationPageSizeSelector": False,
                     "paginationNumberFormatter": {"function": "formatCount(params)"},
-                    # Tab leaves the grid, arrows move in it: else all its rows come before the rest.
+                    # Tab leaves the grid, arrows move in it: its rows are no hurdle.
                     "tabToNextCell": {"function": "leaveGrid(params)"},
                     "tabToNextHeader": {"function": "leaveGrid(params)"},
                     "cacheBlockSize": PAGE_ROWS,
