@@ -83,7 +83,9 @@ async def visit(browser: Browser) -> AsyncIterator[Open]:
     async def go(
         dashboard: Dashboard, path: str = "/", *, allowed: Iterable[int] = (), **options: Any
     ) -> Visit:
-        context = await browser.new_context(**{"viewport": DESK, **options})
+        context = await browser.new_context(
+            **{"viewport": DESK, "reduced_motion": "reduce", **options}
+        )
         made = Visit(await context.new_page(), dashboard.address, frozenset(allowed))
         visits.append(made)
         await made.open(path)
