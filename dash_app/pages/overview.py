@@ -22,6 +22,7 @@ from dash_app.figures import (
     say,
     timeline,
 )
+from dash_app.pages.days import mark_days
 from dash_app.panels import Children, Panels, address
 from dash_app.parts import (
     aria,
@@ -48,6 +49,7 @@ _DAYS = {"7d": 7, "30d": 30, "1y": 365}
 TIMELINE_HOURS = 6
 LAG_SECONDS = 60.0
 """A lag beyond this is a problem; the promise is five minutes."""
+DAY = dt.timedelta(days=1)
 RECENT = dt.timedelta(minutes=10)
 """What was measured longer ago says nothing about now."""
 NO_RUN = "No run has ended in this time. Start one: prefect deployment run daily_etl_pipeline/daily"
@@ -179,7 +181,7 @@ async def draw_runs(view: View, chosen: str) -> Figure:
     by_status = defaultdict(list)
     for row in rows:
         by_status[row["status"]].append(row)
-    return bars(
+    figure = bars(
         view,
         [
             Series(
@@ -193,6 +195,7 @@ async def draw_runs(view: View, chosen: str) -> Figure:
         ],
         unit="runs",
     )
+    return _set_time(view, chosen, figure)
 
 
 async def draw_durations(view: View, chosen: str) -> Figure:
@@ -200,7 +203,7 @@ async def draw_durations(view: View, chosen: str) -> Figure:
     rows = [row for row in await _count(view, chosen) if row["status"] == "SUCCESS"]
     if not rows:
         return say(view, NO_RUN)
-    return lines(
+    figure = lines(
         view,
         [
             Series(
@@ -214,17 +217,17 @@ async def draw_durations(view: View, chosen: str) -> Figure:
         unit="seconds",
         hover="%{text}",
     )
+    return _set_time(view, chosen, figure)
 
 
 async def draw_rows(view: View, chosen: str) -> Figure:
     """Return rows by day."""
-    days = _DAYS.get(chosen, 7)
-    first_day = view.now.date() - dt.timedelta(days=days - 1)
-    rows = await ask.count_rows_by_day(view.reader, first_day)
+    days = chosen if chosen in _DAYS else "7d"
+    rows = await ask.count_rows_by_day(view.reader, _first_day(view, days))
     if not rows:
         return say(view, "No row was read in this time.")
     x = [row["day"].isoformat() for row in rows]
-    return bars(
+    figure = bars(
         view,
         [
             Series("loaded", x, [row["loaded"] for row in rows], TEAL),
@@ -232,6 +235,7 @@ async def draw_rows(view: View, chosen: str) -> Figure:
         ],
         unit="rows",
     )
+    return _set_time(view, days, figure)
 
 
 async def draw_freshness(view: View) -> Children:
@@ -282,19 +286,35 @@ async def draw_timeline(view: View) -> Figure:
     )
 
 
+def _set_time(view: View, chosen: str, figure: Figure) -> Figure:
+    """Return the chart over the whole of the chosen time, a bar as wide as its hour or day."""
+    if chosen in _DAYS:
+        first, last = _first_day(view, chosen), view.now.date() + dt.timedelta(days=1)
+        ends, step = [first.isoformat(), last.isoformat()], dt.timedelta(days=1)
+        mark_days(figure, _DAYS[chosen])
+    else:
+        ends, step = [view.local(view.now - DAY), view.local(view.now)], dt.timedelta(hours=1)
+        figure["layout"]["xaxis"] |= {"type": "date"}
+    figure["layout"]["xaxis"] |= {"range": ends}
+    for trace in figure["data"]:
+        if trace["type"] == "bar":
+            trace |= {"width": 900.0 * step.total_seconds(), "offset": 0}
+    return figure
+
+
 def _first_day(view: View, chosen: str) -> dt.date:
     return view.now.date() - dt.timedelta(days=_DAYS[chosen] - 1)
 
 
 async def _summarise(view: View, chosen: str) -> ask.Summary:
     if chosen not in _DAYS:
-        return await ask.summarise_recent(view.reader, view.now - dt.timedelta(hours=24))
+        return await ask.summarise_recent(view.reader, view.now - DAY)
     return await ask.summarise_days(view.reader, _first_day(view, chosen))
 
 
 async def _count(view: View, chosen: str) -> list[Any]:
     if chosen not in _DAYS:
-        return await ask.count_by_hour(view.reader, view.now - dt.timedelta(hours=24))
+        return await ask.count_by_hour(view.reader, view.now - DAY)
     return await ask.count_by_day(view.reader, _first_day(view, chosen))
 
 
@@ -308,7 +328,7 @@ def _freshness(view: View, at: dt.datetime, promised: dt.timedelta | None) -> st
 
 async def _find_problems(view: View) -> list[list[Any]]:
     """Return a line for each: state, what it is with a way to its explanation, since when."""
-    day_ago = view.now - dt.timedelta(days=1)
+    day_ago = view.now - DAY
     found: list[list[Any]] = [
         [
             badge("FAILED"),
@@ -362,7 +382,7 @@ async def _find_problems(view: View) -> list[list[Any]]:
     ]
     if letters := await ask.count_open_letters(view.reader, day_ago):
         more = "+" if letters >= ask.COUNTED_LETTERS else ""
-        what = f"{formats.count(letters)}{more} dead letters of the last day wait for a replay"
+        what = f"{formats.count(letters)}{more} dead letters of the last day are not loaded"
         found.append([badge("BAD"), link(what, "/stream"), ""])
     return found
 

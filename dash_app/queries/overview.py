@@ -202,12 +202,12 @@ async def find_lag(reader: Reader, since: dt.datetime) -> list[asyncpg.Record]:
 
 
 async def count_open_letters(reader: Reader, since: dt.datetime) -> int:
-    """Return how many letters were buried since then and not replayed, counting no further."""
+    """Return how many letters buried since then are not loaded: COUNTED_LETTERS at most."""
     found: int = await reader.fetchval(
         """
         SELECT count(*) FROM (
             SELECT FROM metadata.dead_letters
-            WHERE buried_at >= $1 AND replayed_at IS NULL LIMIT $2
+            WHERE buried_at >= $1 AND coalesce(outcome, 'failed') = 'failed' LIMIT $2
         ) AS counted
         """,
         since,

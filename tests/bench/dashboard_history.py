@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Self
 
 import asyncpg
+
 from deployments.rebuild_rollups import rebuild_rollups
 
 _SQL = Path(__file__).with_name("dashboard_history.sql")

@@ -204,10 +204,15 @@ async def test_dead_letters_and_bad_components_are_problems(noon, loader, read) 
         """
         INSERT INTO metadata.dead_letters
             (consumer_group, topic, partition, message_offset, reason, detail, buried_at,
-             replayed_at)
+             outcome)
         VALUES ('g', 't', 0, $1, 'no_json', '', $2, $3)
         """,
-        [(1, NOW - HOUR, None), (2, NOW - HOUR, NOW), (3, NOW - 2 * DAY, None)],
+        [
+            (1, NOW - HOUR, None),
+            (2, NOW - HOUR, "loaded"),
+            (3, NOW - 2 * DAY, None),
+            (4, NOW - HOUR, "failed"),
+        ],
     )
     await loader.executemany(
         "INSERT INTO metadata.health_checks (checked_at, component, status, detail)"
@@ -219,7 +224,7 @@ async def test_dead_letters_and_bad_components_are_problems(noon, loader, read) 
         ],
     )
     said = read(await page.draw_problems(noon))
-    assert "1 dead letters of the last day" in said
+    assert "2 dead letters of the last day" in said
     assert "postgres: disk is full" in said
     assert "kafka" not in said
 
