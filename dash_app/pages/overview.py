@@ -22,7 +22,6 @@ from dash_app.figures import (
     say,
     timeline,
 )
-from dash_app.pages.days import mark_days
 from dash_app.panels import Children, Panels, address
 from dash_app.parts import (
     aria,
@@ -291,11 +290,18 @@ def _set_time(view: View, chosen: str, figure: Figure) -> Figure:
     if chosen in _DAYS:
         first, last = _first_day(view, chosen), view.now.date() + dt.timedelta(days=1)
         ends, step = [first.isoformat(), last.isoformat()], dt.timedelta(days=1)
-        mark_days(figure, _DAYS[chosen])
+        marks = "%b %-d" if _DAYS[chosen] < 365 else "%b %Y"  # noqa: PLR2004 - a year
     else:
         ends, step = [view.local(view.now - DAY), view.local(view.now)], dt.timedelta(hours=1)
-        figure["layout"]["xaxis"] |= {"type": "date"}
-    figure["layout"]["xaxis"] |= {"range": ends}
+        marks = "%H:%M"
+    # Few marks, level: there is room for no more on a phone.
+    figure["layout"]["xaxis"] |= {
+        "type": "date",
+        "range": ends,
+        "tickformat": marks,
+        "nticks": 5,
+        "tickangle": 0,
+    }
     for trace in figure["data"]:
         if trace["type"] == "bar":
             trace |= {"width": 900.0 * step.total_seconds(), "offset": 0}
