@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dash_app.view import View
+from dash_app.view import LocalTime, View
 
 Figure = dict[str, Any]
 
@@ -65,9 +65,9 @@ def bars(
             "x": list(each.x),
             "y": list(each.y),
             "marker": _marker(each),
-            **_hover(each, hover),
+            **_hover(each, hover, is_first=place == 0),
         }
-        for each in series
+        for place, each in enumerate(series)
     ]
     layout = _layout(view, unit=unit, has_legend=len(series) > 1)
     return {"data": data, "layout": layout | {"barmode": "stack" if stacked else "group"}}
@@ -91,9 +91,9 @@ def lines(
             "y": list(each.y),
             "line": {"color": each.colour, "width": 2, "dash": each.dash},
             "marker": {"size": 4},
-            **_hover(each, hover),
+            **_hover(each, hover, is_first=place == 0),
         }
-        for each in series
+        for place, each in enumerate(series)
     ]
     layout = _layout(view, unit=unit, has_legend=len(series) > 1)
     if from_zero:
@@ -193,14 +193,16 @@ def _marker(series: Series) -> dict[str, Any]:
     }
 
 
-def _hover(series: Series, template: str) -> dict[str, Any]:
-    if series.hover is None:
-        return {"hovertemplate": f"{template}<extra>{plain(series.name)}</extra>"}
-    return {
-        "text": [plain(each) for each in series.hover],
-        "textposition": "none",
-        "hovertemplate": f"{template}<br>%{{text}}<extra>{plain(series.name)}</extra>",
-    }
+def _hover(series: Series, template: str, *, is_first: bool) -> dict[str, Any]:
+    """Return what is said of each point; the first series of a chart tells the time in UTC too."""
+    said: dict[str, Any] = {}
+    if series.hover is not None:
+        said |= {"text": [plain(each) for each in series.hover], "textposition": "none"}
+        template += "" if "%{text}" in template else "<br>%{text}"
+    if is_first and any(isinstance(each, LocalTime) and each.utc for each in series.x):
+        said["customdata"] = [getattr(each, "utc", "") for each in series.x]
+        template += "<br>%{customdata}"
+    return said | {"hovertemplate": f"{template}<extra>{plain(series.name)}</extra>"}
 
 
 def _layout(view: View, *, unit: str, has_legend: bool) -> dict[str, Any]:

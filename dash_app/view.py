@@ -10,6 +10,14 @@ from dash_app.reader import Reader
 from infra.settings import Settings
 
 
+class LocalTime(str):
+    """A moment as a chart's axis takes it; `utc` is what is said of it besides."""
+
+    __slots__ = ("utc",)
+    utc: str
+    """Empty for who lives by UTC."""
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """One look at a page."""
@@ -25,12 +33,15 @@ class View:
         """Return how long ago it was, in seconds; 0 for what is still to come."""
         return max(0.0, (self.now - moment).total_seconds())
 
-    def local(self, moment: dt.datetime) -> str:
+    def local(self, moment: dt.datetime) -> LocalTime:
         """Return the moment in the viewer's zone as a chart's axis takes it: no zone, to the ms.
 
         Plotly draws what it is given and knows no zones.
         """
-        return moment.astimezone(self.zone).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+        here = moment.astimezone(self.zone)
+        found = LocalTime(here.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3])
+        found.utc = f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC" if here.utcoffset() else ""
+        return found
 
 
 @lru_cache(maxsize=256)

@@ -155,6 +155,9 @@ async def test_hours_stand_in_the_viewers_zone(noon, loader) -> None:
     await run(loader, ago=dt.timedelta(minutes=90))  # 10:30 UTC
     figure = await page.draw_runs(noon, "24h")
     assert figure["data"][0]["x"] == ["2026-03-10 15:30:00.000"]  # the hour 10:00 UTC in Kolkata
+    assert figure["data"][0]["customdata"] == ["2026-03-10 10:00 UTC"]
+    in_utc = await page.draw_runs(replace(noon, zone=ZoneInfo("UTC")), "24h")
+    assert "customdata" not in in_utc["data"][0]
 
 
 async def test_a_stale_dataset_is_a_problem_and_a_fresh_one_is_not(noon, loader, read) -> None:
