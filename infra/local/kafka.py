@@ -4,6 +4,7 @@
 """
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -181,8 +182,11 @@ class ApacheKafka:
         )
 
     def freeze(self, number: int = 1) -> None:
-        """Suspend a node by SIGSTOP: its connections stay open and nothing answers."""
-        self.child(number).send_signal(signal.SIGSTOP)
+        """Suspend a node by SIGSTOP: its connections stay open and nothing answers any more."""
+        child = self.child(number)
+        child.send_signal(signal.SIGSTOP)
+        # Its threads stop one by one, and until the last has, one may answer.
+        os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         self._frozen.add(number)
 
     def thaw(self, number: int = 1) -> None:
