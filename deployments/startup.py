@@ -133,7 +133,7 @@ class Startup:
 
     def _keep_worker(self, pool: str, environment: Mapping[str, str]) -> None:
         command = [sys.executable, "-m", "deployments.worker", pool, "--name", "local"]
-        self._stack.keep(f"worker-{pool}", command, environment)
+        self._stack.keep(f"worker-{pool}", command, environment, ends_children=True)
 
     def _report(self, what: str) -> None:
         self._say(f"{monotonic() - self._start_time:5.1f} s  {what}")

@@ -25,8 +25,8 @@ from tasks.prefect_api import require_prefect_address
 
 FIRST_SERVER_ERROR = 500
 POLL_SECONDS = 0.1
-LEAVE_SECONDS = 12.0
-"""A consumer drains within ten; the local stack kills what is left after fifteen."""
+LEAVE_SECONDS = 20.0
+"""A consumer drains within ten and writes down its end; the stack and systemd wait longer."""
 
 
 class PatientWorker(ProcessWorker):

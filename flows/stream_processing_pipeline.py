@@ -12,6 +12,7 @@ import asyncio
 import datetime as dt
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from uuid import UUID
 
@@ -31,7 +32,7 @@ from schemas.errors import SluicewayError
 from tasks.begin_again import begin_topic_again
 from tasks.consume import Consumer, Progress
 from tasks.database import find_database_url, open_pool, require_database, wait_for_database
-from tasks.leaving import leave_when
+from tasks.leaving import leave_once, leave_when
 from tasks.own_flow_run import UnwantedError, wait_until_unwanted
 from tasks.prefect_api import require_prefect
 from tasks.record import record_execution
@@ -71,13 +72,25 @@ async def stream_processing_pipeline(
                 seat if consumer else nullcontext(),
                 leave_when(wait_until_unwanted(_run_id())),
             ):
-                return await _consume(pool, settings, consumer, until_caught_up=until_caught_up)
+                with leave_once() as on_leaving:
+                    return await _consume(
+                        pool,
+                        settings,
+                        consumer,
+                        until_caught_up=until_caught_up,
+                        on_leaving=on_leaving,
+                    )
         except (SeatTakenError, UnwantedError) as why:
             return Cancelled(message=str(why))
 
 
 async def _consume(
-    pool: Pool, settings: Settings, number: int, *, until_caught_up: bool
+    pool: Pool,
+    settings: Settings,
+    number: int,
+    *,
+    until_caught_up: bool,
+    on_leaving: Callable[[], None],
 ) -> Progress:
     parameters: dict[str, object] = {
         "topic": settings.kafka_topic,
@@ -99,7 +112,7 @@ async def _consume(
         )
         watching = asyncio.create_task(watch.run(consumer))
         try:
-            return await consumer.run(until_caught_up=until_caught_up)
+            return await consumer.run(until_caught_up=until_caught_up, on_leaving=on_leaving)
         finally:
             with anyio.CancelScope(shield=True):
                 watching.cancel()

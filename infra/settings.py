@@ -40,6 +40,11 @@ OTHER_VARIABLES = frozenset(
 SETTINGS_FILE = Path("deployments/settings.yaml")
 DEFAULT_ENDPOINTS = (Endpoint.model_validate("https://jsonplaceholder.typicode.com/users"),)
 
+_JSON_EXAMPLES = {
+    "api_endpoints": 'a list as ["https://api.example/users"]',
+    "dashboard_users": 'an object as {"eve": {"password_hash": "scrypt:…", "role": "viewer"}}',
+}
+
 
 class DashboardUser(BaseModel):
     """Who may log in to the dashboard, and as what."""
@@ -152,8 +157,8 @@ def read_settings() -> Settings:
     except SettingsError as error:
         name = str(error).split('"')[1].upper() if '"' in str(error) else "?"
         raise SettingError(
-            f"The setting {PREFIX}{name} cannot be used: it is no JSON; write a list as "
-            """["https://api.example/users"]."""
+            f"The setting {PREFIX}{name} cannot be used: it is no JSON; write "
+            f"{_JSON_EXAMPLES.get(name.lower(), 'JSON')}."
         ) from None
     except (yaml.YAMLError, ValueError) as error:
         problem = str(error).split("\n", maxsplit=1)[0]

@@ -120,9 +120,12 @@ class Consumer:
         self._session: StreamSession | None = None
         self._nagged = -_NAG_SECONDS
 
-    async def run(self, *, until_caught_up: bool = False) -> Progress:
+    async def run(
+        self, *, until_caught_up: bool = False, on_leaving: Callable[[], None] | None = None
+    ) -> Progress:
         """Load what comes until the run is cancelled, or has caught up with what was there.
 
+        on_leaving: called once, when the run begins to end.
         Cancelled, it commits the batch under way and leaves the group, within ten seconds.
         Raises TerminalError when a topic is not what it was.
         """
@@ -144,6 +147,8 @@ class Consumer:
             for task in done:
                 task.result()
         finally:
+            if on_leaving is not None:
+                on_leaving()
             drain = self._drain(watched - done - {commit}, {commit} - done)
             await _finish(asyncio.create_task(drain, name="drain"))
             gc.set_threshold(*thresholds)

@@ -1,8 +1,10 @@
 """A block that ends early when something else says so, and tells why."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import anyio
 
@@ -40,3 +42,25 @@ async def leave_when(reason: Coroutine[None, None, SluicewayError]) -> AsyncIter
         watching.cancel()
         with anyio.CancelScope(shield=True):
             await asyncio.gather(watching, return_exceptions=True)
+
+
+@contextmanager
+def leave_once() -> Iterator[Callable[[], None]]:
+    """Yield what is to be called when leaving begins: SIGTERM then does nothing more in the block.
+
+    Whoever tells a process to end often tells it twice, once itself and once through a worker, and
+    the second SIGTERM would cut off what the first began. Whoever is in a hurry kills.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None  # only the main thread hears signals
+        return
+    before = signal.getsignal(signal.SIGTERM)
+
+    def ignore() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    try:
+        yield ignore
+    finally:
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+            signal.signal(signal.SIGTERM, before)

@@ -56,6 +56,7 @@ async def draw_runs(view: View, chosen: str) -> Figure:
 async def draw_durations(view: View, chosen: str) -> Figure:
     """Return how long successful runs took."""
     rows = [row for row in await _count(view, chosen) if row["status"] == "SUCCESS"]
+    rows = [row for row in rows if row["average_seconds"] is not None]
     if not rows:
         return say(view, NO_RUN)
     figure = lines(

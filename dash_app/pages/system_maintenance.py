@@ -260,7 +260,7 @@ async def set_window(
         component=component or None,
         starts_at=starts_at,
         ends_at=ends_at,
-        reason=str(reason or "")[:1000].replace("\0", ""),
+        reason=(reason if isinstance(reason, str) else "")[:1000].replace("\0", ""),
         by=user.name or NOBODY,
     )
     log.info("a maintenance window was set", part=component or EVERYTHING, by=user.name or NOBODY)

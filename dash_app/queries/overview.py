@@ -8,7 +8,10 @@ import asyncpg
 from dash_app.reader import Reader
 from schemas.datasets import DATASETS
 
+ALWAYS_ON = "stream_processing_pipeline"
+"""Ends when it is told to: how long it ran says nothing, and durations are those of the others."""
 COUNTED_LETTERS = 10_000
+LOOKED_AT = 200
 BUCKETS_PER_OCTAVE = 8
 """Of metadata.rollup_durations: a bucket's durations differ by 9 %."""
 
@@ -29,14 +32,16 @@ async def summarise_recent(reader: Reader, since: dt.datetime) -> Summary:
         """
         SELECT count(*) AS ended,
             count(*) FILTER (WHERE status = 'SUCCESS') AS succeeded,
-            avg(extract(epoch FROM end_time - start_time))::float8 AS average_seconds,
-            percentile_cont(0.95) WITHIN GROUP (
+            (avg(extract(epoch FROM end_time - start_time))
+                FILTER (WHERE pipeline_name <> $2))::float8 AS average_seconds,
+            (percentile_cont(0.95) WITHIN GROUP (
                 ORDER BY extract(epoch FROM end_time - start_time)
-            )::float8 AS p95_seconds
+            ) FILTER (WHERE pipeline_name <> $2))::float8 AS p95_seconds
         FROM metadata.pipeline_executions
         WHERE start_time >= $1 AND status <> 'RUNNING'
         """,
         since,
+        ALWAYS_ON,
     )
     assert row is not None  # noqa: S101 - an aggregate has one row
     return Summary(**dict(row))
@@ -50,18 +55,22 @@ async def summarise_days(reader: Reader, first_day: dt.date) -> Summary:
             SELECT sum(executions)::bigint AS ended,
                 coalesce(sum(executions) FILTER (WHERE status = 'SUCCESS'), 0)::bigint
                     AS succeeded,
-                (sum(duration_seconds) / nullif(sum(executions), 0))::float8 AS average_seconds
+                (sum(duration_seconds) FILTER (WHERE pipeline_name <> $2)
+                    / nullif(sum(executions) FILTER (WHERE pipeline_name <> $2), 0))::float8
+                    AS average_seconds
             FROM metadata.rollup_executions WHERE day >= $1
         ), ranked AS (
             SELECT bucket, sum(sum(executions)) OVER (ORDER BY bucket) AS up_to,
                 sum(sum(executions)) OVER () AS total
-            FROM metadata.rollup_durations WHERE day >= $1 GROUP BY bucket
+            FROM metadata.rollup_durations
+            WHERE day >= $1 AND pipeline_name <> $2 GROUP BY bucket
         )
         SELECT coalesce(ended, 0) AS ended, succeeded, average_seconds,
             (SELECT min(bucket) FROM ranked WHERE up_to >= 0.95 * total) AS bucket
         FROM counted
         """,
         first_day,
+        ALWAYS_ON,
     )
     assert row is not None  # noqa: S101 - an aggregate has one row
     bucket = row["bucket"]
@@ -93,11 +102,13 @@ async def count_by_hour(reader: Reader, since: dt.datetime) -> list[asyncpg.Reco
     return await reader.fetch(
         """
         SELECT date_trunc('hour', start_time) AS at, status, count(*) AS executions,
-            avg(extract(epoch FROM end_time - start_time))::float8 AS average_seconds
+            (avg(extract(epoch FROM end_time - start_time))
+                FILTER (WHERE pipeline_name <> $2))::float8 AS average_seconds
         FROM metadata.pipeline_executions
         WHERE start_time >= $1 AND status <> 'RUNNING' GROUP BY 1, 2 ORDER BY 1
         """,
         since,
+        ALWAYS_ON,
     )
 
 
@@ -106,10 +117,13 @@ async def count_by_day(reader: Reader, first_day: dt.date) -> list[asyncpg.Recor
     return await reader.fetch(
         """
         SELECT day AS at, status, sum(executions)::bigint AS executions,
-            (sum(duration_seconds) / nullif(sum(executions), 0))::float8 AS average_seconds
+            (sum(duration_seconds) FILTER (WHERE pipeline_name <> $2)
+                / nullif(sum(executions) FILTER (WHERE pipeline_name <> $2), 0))::float8
+                AS average_seconds
         FROM metadata.rollup_executions WHERE day >= $1 GROUP BY 1, 2 ORDER BY 1
         """,
         first_day,
+        ALWAYS_ON,
     )
 
 
@@ -137,23 +151,34 @@ async def find_timeline(reader: Reader, since: dt.datetime) -> list[asyncpg.Reco
 
 
 async def find_last_loads(reader: Reader) -> dict[str, dt.datetime]:
-    """Return by dataset when it was last loaded, by file or stream, or found unchanged."""
+    """Return by dataset when rows of it came last, or an API said again what it had said before.
+
+    A load of which every row was refused brought none, and a file that is as it was is no news:
+    who promised a daily export owes one. Looked for among the newest LOOKED_AT of each kind.
+    """
     # A range and an order by the dataset: only the index on both serves that. With `=`, the planner
     # may walk all files by their number, to find those of a dataset that was loaded long ago.
     rows = await reader.fetch(
         """
         SELECT given.dataset, max(at) AS at FROM unnest($1::text[]) AS given (dataset),
         LATERAL (
-            (SELECT recorded_at AS at FROM metadata.dataset_counts AS c
-             WHERE c.dataset = given.dataset ORDER BY recorded_at DESC LIMIT 1)
+            SELECT max(recorded_at) FILTER (WHERE inserted + updated + unchanged > 0) AS at
+            FROM (
+                SELECT recorded_at, inserted, updated, unchanged FROM metadata.dataset_counts AS c
+                WHERE c.dataset = given.dataset ORDER BY recorded_at DESC LIMIT $2
+            ) AS counts
             UNION ALL
-            (SELECT recorded_at FROM metadata.source_files AS f
-             WHERE f.dataset BETWEEN given.dataset AND given.dataset AND f.status <> 'REFUSED'
-             ORDER BY f.dataset, f.id DESC LIMIT 1)
+            SELECT max(recorded_at) FILTER (WHERE status = 'UNCHANGED' AND path LIKE '%://%')
+            FROM (
+                SELECT recorded_at, status, path FROM metadata.source_files AS f
+                WHERE f.dataset BETWEEN given.dataset AND given.dataset
+                ORDER BY f.dataset, f.id DESC LIMIT $2
+            ) AS files
         ) AS last
-        GROUP BY given.dataset
+        GROUP BY given.dataset HAVING max(at) IS NOT NULL
         """,
         [each.spec.table for each in DATASETS],
+        LOOKED_AT,
     )
     return {row["dataset"]: row["at"] for row in rows}
 

@@ -38,6 +38,8 @@ class Launch:
     group_id: int | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     """Asks the process to end; it is also sent when the process that started it dies."""
+    ends_children: bool = False
+    """Whether it tells its children itself, and waits for them: they are not told twice."""
 
 
 class Child:
@@ -102,6 +104,10 @@ class Child:
 
     def stop(self, deadline_seconds: float = 10.0) -> None:
         """Leave none of its session: asked first, killed after the deadline."""
+        if self.launch.ends_children:
+            self.send_signal(self.launch.stop_signal)
+            wait_until(lambda: not self.session(), deadline_seconds)
+            deadline_seconds = 0
         end(self.session, deadline_seconds, self.launch.stop_signal)
         self._popen.wait()
         self.forget()

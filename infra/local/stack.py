@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from infra.local.embedded_broker import EmbeddedBroker
@@ -16,7 +17,7 @@ from infra.local.revival import Revival
 DATABASE = "sluiceway"
 OWNER = "sluiceway_owner"
 PREFECT = "prefect"
-STOP_DEADLINE_SECONDS = 15.0
+STOP_DEADLINE_SECONDS = 25.0
 ABANDON_DEADLINE_SECONDS = 2.0
 """For a stack that never was complete: Prefect's server hears nothing while it migrates, and
 loses nothing when it is killed then."""
@@ -93,9 +94,17 @@ class Stack:
         self._children.append(child)
         return child
 
-    def keep(self, name: str, command: list[str], environment: Mapping[str, str]) -> Revival:
+    def keep(
+        self,
+        name: str,
+        command: list[str],
+        environment: Mapping[str, str],
+        *,
+        ends_children: bool = False,
+    ) -> Revival:
         """Start a process of the stack that is started again whenever it ends."""
-        revival = Revival(self._describe(name, command, environment))
+        described = self._describe(name, command, environment)
+        revival = Revival(replace(described, ends_children=ends_children))
         self._children.append(revival)
         return revival
 

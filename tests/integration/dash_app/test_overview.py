@@ -170,19 +170,46 @@ async def test_a_stale_dataset_is_a_problem_and_a_fresh_one_is_not(noon, loader,
     assert "✕ stale" in read(await page.draw_freshness(noon))
 
 
-async def test_a_file_found_unchanged_keeps_its_dataset_fresh(noon, loader, read) -> None:
+@pytest.mark.parametrize(
+    ("path", "is_stale"), [("customers.csv", True), ("https://crm.example/customers", False)]
+)
+async def test_an_api_that_says_the_same_is_news_and_the_same_file_is_none(
+    path, is_stale, noon, loader, read
+) -> None:
     execution = await run(loader)
     await count(loader, execution, "customers", at=NOW - 27 * HOUR)
     await loader.execute(
         """
         INSERT INTO metadata.source_files
             (execution_id, load_id, dataset, path, status, contracted, recorded_at)
-        VALUES ($1, gen_random_uuid(), 'customers', 'customers.csv', 'UNCHANGED', true, $2)
+        VALUES ($1, gen_random_uuid(), 'customers', $3, 'UNCHANGED', true, $2)
         """,
         execution,
         NOW - HOUR,
+        path,
     )
-    assert "customers" not in read(await page.draw_problems(noon))
+    assert ("customers is older" in read(await page.draw_problems(noon))) == is_stale
+
+
+async def test_a_load_of_refused_rows_alone_keeps_nothing_fresh(noon, loader, read) -> None:
+    execution = await run(loader)
+    await count(loader, execution, "customers", at=NOW - 27 * HOUR)
+    await count(loader, execution, "customers", loaded=0, bad=5)
+    await count(loader, execution, "products", loaded=0, bad=5)
+    assert "customers is older" in read(await page.draw_problems(noon))
+    assert await ask.find_last_loads(noon.reader) == {"customers": NOW - 27 * HOUR}
+
+
+async def test_how_long_the_stream_ran_is_no_duration(noon, loader) -> None:
+    await run(loader, seconds=10)
+    await run(loader, ask.ALWAYS_ON, ago=9 * HOUR, seconds=30_000)
+    recent = await ask.summarise_recent(noon.reader, NOW - DAY)
+    assert (recent.ended, recent.average_seconds, recent.p95_seconds) == (2, 10, 10)
+    days = await ask.summarise_days(noon.reader, (NOW - DAY).date())
+    assert (days.ended, days.average_seconds) == (2, 10)
+    assert days.p95_seconds == pytest.approx(10, rel=0.05)
+    [bar] = (await page.draw_durations(noon, "7d"))["data"]
+    assert bar["y"] == [10]
 
 
 async def test_lag_is_the_newest_of_each_partition(noon, loader, read) -> None:

@@ -1,11 +1,12 @@
 """A block that is left when something else says so."""
 
 import asyncio
+import signal
 
 import pytest
 
 from schemas.errors import SluicewayError
-from tasks.leaving import leave_when
+from tasks.leaving import leave_once, leave_when
 
 
 class GoneError(SluicewayError):
@@ -86,3 +87,18 @@ async def test_the_inner_reason_passes_an_outer_one() -> None:
 
     with pytest.raises(GoneError):
         await work()
+
+
+def test_once_leaving_has_begun_sigterm_does_nothing_until_it_is_over() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        with leave_once() as begin:
+            signal.raise_signal(signal.SIGTERM)
+            begin()
+            signal.raise_signal(signal.SIGTERM)
+            assert len(heard) == 1
+        signal.raise_signal(signal.SIGTERM)
+        assert len(heard) == 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
