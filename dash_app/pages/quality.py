@@ -158,9 +158,7 @@ async def draw_summary(view: View, dataset: object, chosen: object) -> Children:
             f"of {formats.count(read)} read",
             state="GOOD" if read and kept == read else "",
         ),
-        stat(
-            "Quarantined", formats.count(total["quarantined"]), "or dead letters, replays too"
-        ),
+        stat("Quarantined", formats.count(total["quarantined"]), "or dead letters, replays too"),
         stat(
             "Duplicates",
             formats.count(total["duplicates"]),
