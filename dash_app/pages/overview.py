@@ -106,6 +106,7 @@ async def draw_rates(view: View, chosen: str) -> Children:
     """Return how the runs of the chosen time went."""
     found = await _summarise(view, chosen)
     failed = found.ended - found.succeeded
+    aside = f"{RANGES.get(chosen, RANGES['24h'])}, the stream aside"
     return stats(
         stat(
             "Success rate",
@@ -115,8 +116,8 @@ async def draw_rates(view: View, chosen: str) -> Children:
             else f"{formats.count(found.ended)} runs",
             state="" if not found.ended else "BAD" if failed else "GOOD",
         ),
-        stat("Average duration", formats.duration(found.average_seconds), "the stream aside"),
-        stat("p95 duration", formats.duration(found.p95_seconds), "the stream aside"),
+        stat("Average duration", formats.duration(found.average_seconds), aside),
+        stat("p95 duration", formats.duration(found.p95_seconds), aside),
     )
 
 

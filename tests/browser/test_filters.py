@@ -74,7 +74,8 @@ async def test_the_overviews_time_stands_in_its_address(visit, dashboard) -> Non
     await page.locator("#overview-range").get_by_text("7 days").click()
     await page.wait_for_url("**/?range=7d")
     await page.wait_for_function(
-        "() => [...document.querySelectorAll('.stat-note')].some((it) => it.innerText === '7 days')"
+        "() => [...document.querySelectorAll('.stat-note')]"
+        ".some((it) => it.innerText === '7 days, the stream aside')"
     )
 
 

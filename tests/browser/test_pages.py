@@ -132,13 +132,16 @@ async def test_times_are_the_viewers_and_utc_on_hover(visit, dashboard, history)
 async def test_the_colours_are_the_systems_until_they_are_chosen(visit, dashboard) -> None:
     looked = await visit(dashboard, "/", color_scheme="dark")
     page = looked.page
-    ink = "() => document.querySelector('.js-plotly-plot').layout.font.color"
+    ink = "() => document.querySelector('.js-plotly-plot')?.layout?.font?.color"
     ground = "() => getComputedStyle(document.body).backgroundColor"
     scheme = "() => document.documentElement.getAttribute('data-mantine-color-scheme')"
     assert await looked.measure(scheme) == "dark"
+    await page.wait_for_function(ink)  # Plotly itself comes after the first answer
     dark = [await looked.measure(ink), await looked.measure(ground)]
     await page.get_by_role("button", name="Light or dark").click()
-    await page.wait_for_function(f"(dark) => ({ink})() !== dark", arg=dark[0])
+    await page.wait_for_function(
+        f"(dark) => {{ const now = ({ink})(); return now && now !== dark; }}", arg=dark[0]
+    )
     assert await looked.measure(scheme) == "light"
     assert await looked.measure(ground) != dark[1]
     await page.reload()

@@ -21,6 +21,8 @@ _DRAWN = """
   && (!document.getElementById("react-entry-point")
     || document.getElementById("content")?.innerText)
   && !document.querySelector(".mantine-Skeleton-root, ._dash-loading, .ag-loading")
+  && document.querySelectorAll(".chart .js-plotly-plot").length
+    === document.querySelectorAll(".chart").length
   && [...document.querySelectorAll(".js-plotly-plot")].every(
     (each) => each.data?.length || each.layout?.annotations?.length)
   && [...document.querySelectorAll(".ag-root-wrapper")].every(
