@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import asyncpg
 
-from infra.postgres.apply import LOADER, READER, apply_contracts
+from infra.postgres.apply import LOADER, MONITOR, READER, apply_contracts
 from infra.postgres.connection import connect
 from infra.postgres.migrate import migrate
 from infra.settings import read_settings
@@ -27,6 +27,7 @@ async def bootstrap(
     *,
     loader_password: str | None = None,
     reader_password: str | None = None,
+    monitor_password: str | None = None,
     datasets: tuple[type[Dataset], ...] = DATASETS,
 ) -> list[str]:
     """Leave roles, schemas and tables as the contracts want them; returns what was changed.
@@ -36,7 +37,8 @@ async def bootstrap(
     """
     connection = await connect(owner_url)
     try:
-        await _create_roles(connection, {LOADER: loader_password, READER: reader_password})
+        passwords = {LOADER: loader_password, READER: reader_password, MONITOR: monitor_password}
+        await _create_roles(connection, passwords)
         await migrate(owner_url)
         return await apply_contracts(connection, tuple(each.spec for each in datasets))
     finally:
@@ -58,7 +60,7 @@ async def _create_roles(connection: asyncpg.Connection, passwords: dict[str, str
         await connection.execute(f"GRANT {LOADER} TO CURRENT_USER")
         database = await connection.fetchval("SELECT quote_ident(current_database())")
         await connection.execute(f"GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {LOADER}")
-        await connection.execute(f"GRANT CONNECT ON DATABASE {database} TO {READER}")
+        await connection.execute(f"GRANT CONNECT ON DATABASE {database} TO {READER}, {MONITOR}")
 
 
 async def _main() -> None:

@@ -42,6 +42,10 @@ DEFAULT_ENDPOINTS = (Endpoint.model_validate("https://jsonplaceholder.typicode.c
 
 _JSON_EXAMPLES = {
     "api_endpoints": 'a list as ["https://api.example/users"]',
+    "mail_to": 'a list as ["ops@example.com"]',
+    "mail_success_of": 'a list as ["daily_etl_pipeline"]',
+    "notify_urls": 'a list as ["ntfy://example"]',
+    "health_certificates": 'a list as ["db.example:5432", "/etc/tls/kafka.pem"]',
     "dashboard_users": 'an object as {"eve": {"password_hash": "scrypt:…", "role": "viewer"}}',
 }
 
@@ -76,6 +80,8 @@ class Settings(BaseSettings):
     """The same database as a role that may create roles and tables; only `deployments` reads it."""
     reader_database_url: SecretStr = SecretStr("")
     """The same database as the role sluiceway_reader; only the dashboard reads it."""
+    monitor_database_url: SecretStr = SecretStr("")
+    """The same database as the role sluiceway_monitor; only the exporter of metrics reads it."""
     pool_size: int = Field(default=20, ge=2, le=100)
     """Connections per process."""
     connect_timeout_seconds: float = Field(default=60.0, gt=0)
@@ -113,10 +119,58 @@ class Settings(BaseSettings):
     """What sessions are signed with; who changes it logs everybody out."""
     prefect_ui_url: str = ""
     """Where a person's browser finds the Prefect UI; empty: no links to it."""
+    dashboard_url: str = ""
+    """Where a person's browser finds the dashboard; empty: no links to it in mails."""
+    exporter_host: str = "127.0.0.1"
+    exporter_port: int = Field(default=9108, ge=0, le=65535)
+    smtp_host: str = ""
+    """The mail server; empty: no mail is sent, and alerts stay in metadata.alert_events."""
+    smtp_port: int = Field(default=587, ge=1, le=65535)
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    """`none` sends in clear, and only to this machine."""
+    smtp_ca_file: Path | None = None
+    """The certificate of a private CA; by default the system's CAs are trusted."""
+    smtp_user: str = ""
+    smtp_password: SecretStr = SecretStr("")
+    mail_from: str = "sluiceway@localhost"
+    mail_to: tuple[str, ...] = ()
+    mail_minutes: int = Field(default=15, ge=1, le=1440)
+    """At most one mail about one problem in so many minutes; it counts what happened since."""
+    mails_per_hour: int = Field(default=20, ge=1, le=1000)
+    """At most so many mails in an hour about all problems together; one digest has the rest."""
+    mail_success_of: tuple[str, ...] = ()
+    """Pipelines whose success is told too, with the ledger."""
+    notify_urls: tuple[SecretStr, ...] = ()
+    """Further channels, as URLs of Apprise: mmost://…, slack://…, ntfy://…"""
+    health_timeout_seconds: float = Field(default=10.0, gt=0, le=50)
+    """How long one health check may take before it is BAD."""
+    health_alert_after: int = Field(default=3, ge=1)
+    """Bad checks in a row before somebody is told."""
+    health_free_disk_percent: float = Field(default=10.0, ge=0, le=100)
+    """BAD below; of the volumes of the data, of the log folder and of the raw folder."""
+    health_free_memory_percent: float = Field(default=5.0, ge=0, le=100)
+    health_cpu_percent: float = Field(default=95.0, gt=0, le=100)
+    """BAD above, as the average of five minutes."""
+    health_lag_seconds: float = Field(default=300.0, gt=0)
+    health_certificates: tuple[str, ...] = ()
+    """Whose expiry is watched: files in PEM, or host:port of TLS services."""
+    health_certificate_days: int = Field(default=14, ge=1)
+    log_retention_days: int = Field(default=30, ge=1)
+    """Of metadata.pipeline_logs."""
+    check_retention_days: int = Field(default=90, ge=2)
+    """Of metadata.health_checks and of quality results and profiles; their rollups stay."""
+    quarantine_retention_days: int = Field(default=180, ge=1)
+    """Of rejected rows, and of dead letters and unsent messages."""
+    history_retention_days: int = Field(default=400, ge=30)
+    """Of runs, manifests and ledgers; their rollups stay."""
     log_folder: Path = Path("logs")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_stdout: bool = False
+    """Whether each line goes to stdout too, as the JSON object that the file has."""
 
-    @field_validator("database_url", "owner_database_url", "reader_database_url")
+    @field_validator(
+        "database_url", "owner_database_url", "reader_database_url", "monitor_database_url"
+    )
     @classmethod
     def _check_address(cls, given: SecretStr) -> SecretStr:
         if given.get_secret_value():

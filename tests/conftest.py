@@ -26,6 +26,7 @@ hypothesis.settings.load_profile("untimed")
 
 LOADER_PASSWORD = "only for tests"
 READER_PASSWORD = "only for tests too"
+MONITOR_PASSWORD = "only for tests as well"
 FAST = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -62,6 +63,10 @@ class Database:
     def reader_url(self) -> str:
         return self.server.url(self.name, user="sluiceway_reader", password=READER_PASSWORD)
 
+    @property
+    def monitor_url(self) -> str:
+        return self.server.url(self.name, user="sluiceway_monitor", password=MONITOR_PASSWORD)
+
 
 class Server:
     """A running PostgreSQL with a template to copy databases from."""
@@ -77,6 +82,7 @@ class Server:
             self.postgres.url("template_sluiceway"),
             loader_password=LOADER_PASSWORD,
             reader_password=READER_PASSWORD,
+            monitor_password=MONITOR_PASSWORD,
         )
 
     async def create(self) -> Database:

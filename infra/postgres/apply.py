@@ -10,6 +10,7 @@ from schemas.errors import ContractError
 
 LOADER = "sluiceway_loader"
 READER = "sluiceway_reader"
+MONITOR = "sluiceway_monitor"
 
 _ACTUAL_COLUMNS = """
     SELECT attname AS name, format_type(atttypid, atttypmod) AS type, attnotnull AS never_null
