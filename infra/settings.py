@@ -158,11 +158,13 @@ class Settings(BaseSettings):
     log_retention_days: int = Field(default=30, ge=1)
     """Of metadata.pipeline_logs."""
     check_retention_days: int = Field(default=90, ge=2)
-    """Of metadata.health_checks and of quality results and profiles; their rollups stay."""
+    """Of health checks, quality results, alert events and mails; rollups of them stay."""
     quarantine_retention_days: int = Field(default=180, ge=1)
     """Of rejected rows, and of dead letters and unsent messages."""
+    stream_retention_days: int = Field(default=30, ge=2)
+    """Of the micro-batches' lines and ledgers, a few a second; rollups of them stay."""
     history_retention_days: int = Field(default=400, ge=30)
-    """Of runs, manifests and ledgers; their rollups stay."""
+    """Of runs, manifests, ledgers, profiles and anomalies; rollups of them stay."""
     log_folder: Path = Path("logs")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_stdout: bool = False
