@@ -9,7 +9,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up down test chaos chaos-batch chaos-always-on check bench-batch bench-peers bench-stream bench-dashboard soak screenshots lock kafka system-packages clean
+.PHONY: help demo up down test test-monitoring chaos chaos-batch chaos-always-on chaos-dead-runs check bench-batch bench-peers bench-stream bench-dashboard bench-exporter bench-anomalies soak screenshots lock kafka system-packages clean
 
 # Recipes begin with `exec`, so that a signal for make's child reaches Python and no shell between.
 
@@ -30,11 +30,17 @@ down: $(STAMP) ## Stop the stack of this checkout
 test: $(STAMP) ## Run the tests (ARGS="-k name" for some of them)
 	@exec $(PY) -m pytest $(ARGS)
 
-chaos: chaos-batch ## chaos-batch, then kill and freeze consumers, PostgreSQL and brokers of the stream
+test-monitoring: $(STAMP) ## Test the rules, alerts and Grafana panels on a real Prometheus and Alertmanager
+	@exec $(PY) -m pytest tests/monitoring $(ARGS)
+
+chaos: chaos-batch chaos-dead-runs ## Both of them, then kill and freeze consumers, PostgreSQL and brokers of the stream
 	@exec $(PY) -m tests.chaos.stream
 
 chaos-batch: $(STAMP) ## Kill the loader and PostgreSQL in mid-load, twenty times (SLUICEWAY_CHAOS_SEED repeats a run)
 	@exec $(PY) -m pytest -s tests/chaos $(ARGS)
+
+chaos-dead-runs: $(STAMP) ## Kill flows, workers and the Prefect server, and see that the history is true and told once
+	@exec $(PY) -m tests.chaos.dead_runs $(ARGS)
 
 chaos-always-on: $(STAMP) ## Measure how the always-on consumer comes back, case by case (ARGS="kill-flow pause" for some)
 	@exec $(PY) -m tests.chaos.always_on $(ARGS)
@@ -57,6 +63,12 @@ bench-stream: $(STAMP) ## Measure the consumer against its parts and its peers, 
 bench-dashboard: $(STAMP) ## Measure every callback of the dashboard over a million runs
 	@exec $(PY) -m tests.bench.dashboard $(ARGS)
 
+bench-exporter: $(STAMP) ## Measure a scrape of the metrics over a million runs
+	@exec $(PY) -m tests.bench.exporter $(ARGS)
+
+bench-anomalies: $(STAMP) ## Look for planted faults in seeded histories, with precision and recall
+	@exec $(PY) -m tests.bench.anomalies $(ARGS)
+
 soak: $(STAMP) ## Watch a consumer's memory over twenty minutes of 5,000 messages a second (needs `make kafka`)
 	@exec $(PY) -m tests.bench.soak $(ARGS)
 
@@ -77,6 +89,13 @@ system-packages: ## Install what only the fuller tests need (Debian, as root)
 	apt-get update
 	apt-get install --yes --no-install-recommends postgresql maven openjdk-17-jre-headless \
 		chromium fonts-dejavu-core
+	@# Their programs alone: the packages would start services that listen on every address.
+	folder=$$(mktemp -d) && chmod 755 "$$folder" && cd "$$folder" \
+		&& apt-get download prometheus prometheus-alertmanager \
+		&& for package in *.deb; do dpkg-deb --extract "$$package" unpacked; done \
+		&& install unpacked/usr/bin/prometheus unpacked/usr/bin/promtool \
+			unpacked/usr/bin/prometheus-alertmanager unpacked/usr/bin/amtool /usr/local/bin \
+		&& rm -r "$$folder"
 
 clean: $(STAMP) ## Stop the stack, and delete its data (.sluiceway) and every cache
 	@$(PY) -m deployments.local down

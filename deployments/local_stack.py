@@ -91,7 +91,8 @@ class LocalStack:
         try:
             environment = await self._start(stack)
             is_up = True
-            self._explain(stack, environment, await self._start_dashboard(stack, environment))
+            dashboard = await self._start_dashboard(stack, environment)
+            self._explain(stack, environment, dashboard, self._start_watchers(stack, environment))
             while True:
                 stack.look_after()
                 await asyncio.sleep(WATCH_SECONDS)
@@ -211,7 +212,14 @@ class LocalStack:
 
         return await start_dashboard(stack, environment)
 
-    def _explain(self, stack: "Stack", environment: dict[str, str], dashboard: str) -> None:
+    def _start_watchers(self, stack: "Stack", environment: dict[str, str]) -> str:
+        from deployments.startup import start_watchers  # noqa: PLC0415 - for the same reason
+
+        return start_watchers(stack, environment)
+
+    def _explain(
+        self, stack: "Stack", environment: dict[str, str], dashboard: str, metrics: str
+    ) -> None:
         folder = os.path.relpath(self._folder.root)
         self.say(
             f"""
@@ -221,6 +229,7 @@ The stack is up.
   PostgreSQL   127.0.0.1:{stack.postgres.port}, database sluiceway
   Kafka        {stack.broker.bootstrap_servers} (the embedded broker)
   sample API   {environment["SLUICEWAY_API_ENDPOINTS"].strip('[]"')}
+  metrics      {metrics}
   logs         {folder}/logs/
 
 From another shell:

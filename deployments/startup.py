@@ -14,12 +14,13 @@ from infra.local.ports import LOOPBACK
 from infra.local.prefect_server import api_url, ui_url, wait_for_answer, wait_until_healthy
 from infra.local.process import Child, wait_until
 from infra.local.stack import DATABASE, Stack
-from infra.postgres.apply import LOADER, READER
+from infra.postgres.apply import LOADER, MONITOR, READER
 from infra.settings import read_settings
 from schemas.errors import TerminalError
 
 BATCH = "batch"
 STREAM = "stream"
+OPS = "ops"
 ANSWER_DEADLINE_SECONDS = 120.0
 
 Say = Callable[[str], None]
@@ -31,6 +32,26 @@ async def start_dashboard(stack: Stack, environment: Mapping[str, str]) -> str:
     dashboard = stack.keep("dashboard", [sys.executable, "-m", "dash_app"], environment)
     await wait_for_answer(f"{url}/healthz", dashboard.child, ANSWER_DEADLINE_SECONDS)
     return url
+
+
+def start_watchers(stack: Stack, environment: Mapping[str, str]) -> str:
+    """Start what watches the platform, each kept alive; returns the address of the metrics."""
+    spoken = {**environment, "SLUICEWAY_LOG_STDOUT": "true"}
+    for name, module, seconds in (
+        ("health", "flows.check_health", 60),
+        ("janitor", "flows.mark_dead_runs", 30),
+        ("mail", "flows.send_mail", 10),
+    ):
+        stack.keep(name, [sys.executable, "-m", module, "--every", str(seconds)], spoken)
+    stack.keep("exporter", [sys.executable, "-m", "infra.exporter"], spoken)
+    keep_worker(stack, OPS, environment)
+    return f"http://{LOOPBACK}:{environment['SLUICEWAY_EXPORTER_PORT']}/metrics"
+
+
+def keep_worker(stack: Stack, pool: str, environment: Mapping[str, str]) -> None:
+    """Start a worker of that pool; it is kept alive from now on."""
+    command = [sys.executable, "-m", "deployments.worker", pool, "--name", "local"]
+    stack.keep(f"worker-{pool}", command, environment, ends_children=True)
 
 
 class Startup:
@@ -76,13 +97,17 @@ class Startup:
         stack.start(
             "sample-api", [sys.executable, "-m", "infra.sample.api", "--port", str(port)], {}
         )
+        dashboard = stack.folder.port("dashboard")
         return {
             "SLUICEWAY_DATABASE_URL": self._database_url(LOADER),
             "SLUICEWAY_READER_DATABASE_URL": self._database_url(READER),
+            "SLUICEWAY_MONITOR_DATABASE_URL": self._database_url(MONITOR),
             "SLUICEWAY_OWNER_DATABASE_URL": stack.owner_url,
             "SLUICEWAY_API_ENDPOINTS": json.dumps([f"http://{LOOPBACK}:{port}/users"]),
             "SLUICEWAY_PREFECT_UI_URL": ui_url(stack.prefect_port),
-            "SLUICEWAY_DASHBOARD_PORT": str(stack.folder.port("dashboard")),
+            "SLUICEWAY_DASHBOARD_PORT": str(dashboard),
+            "SLUICEWAY_DASHBOARD_URL": f"http://{LOOPBACK}:{dashboard}",
+            "SLUICEWAY_EXPORTER_PORT": str(stack.folder.port("exporter")),
         }
 
     def _database_url(self, role: str) -> str:
@@ -97,6 +122,7 @@ class Startup:
             self._stack.owner_url,
             loader_password=folder.secret(LOADER),
             reader_password=folder.secret(READER),
+            monitor_password=folder.secret(MONITOR),
         )
         self._report("roles and tables are as the contracts want them")
 
@@ -116,7 +142,7 @@ class Startup:
         stack = self._stack
         pool = f"{api_url(stack.prefect_port)}/work_pools/{BATCH}"
         await wait_for_answer(pool, publication, ANSWER_DEADLINE_SECONDS)
-        self._keep_worker(BATCH, environment)
+        keep_worker(stack, BATCH, environment)
         if not await asyncio.to_thread(
             wait_until, lambda: not publication.is_running, ANSWER_DEADLINE_SECONDS
         ):
@@ -128,12 +154,8 @@ class Startup:
             raise publication.explain_end()
         stack.dismiss(publication)
         self._report("the flows are deployed")
-        self._keep_worker(STREAM, environment)
+        keep_worker(stack, STREAM, environment)
         stack.keep("keeper", [sys.executable, "-m", "deployments.keeper"], environment)
-
-    def _keep_worker(self, pool: str, environment: Mapping[str, str]) -> None:
-        command = [sys.executable, "-m", "deployments.worker", pool, "--name", "local"]
-        self._stack.keep(f"worker-{pool}", command, environment, ends_children=True)
 
     def _report(self, what: str) -> None:
         self._say(f"{monotonic() - self._start_time:5.1f} s  {what}")

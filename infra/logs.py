@@ -2,7 +2,9 @@
 
 Every line goes through the standard library's logger `sluiceway`. Prefect takes it over where
 PREFECT_LOGGING_EXTRA_LOGGERS names it (prefect.yaml does); the file has one JSON object a line, and
-metadata.pipeline_logs a row. None of them shows a secret or personal data (infra/redaction.py).
+metadata.pipeline_logs a row. With SLUICEWAY_LOG_STDOUT the file's objects go to stdout too, for
+whatever collects the output of services. None of them shows a secret or personal data
+(infra/redaction.py).
 """
 
 import asyncio
@@ -11,9 +13,9 @@ import json
 import logging
 import sys
 from collections.abc import AsyncIterator, Iterator, MutableMapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from pydantic import BaseModel
@@ -24,6 +26,7 @@ from schemas.errors import SluicewayError
 
 LOGGER = "sluiceway"
 _NOT_SHOWN = frozenset({"event", "level", "timestamp", "execution_id", "pipeline_name"})
+_Handler = TypeVar("_Handler", bound=logging.Handler)
 
 
 def configure_logging(
@@ -32,7 +35,7 @@ def configure_logging(
     """Return a logger whose lines go to `<folder>/<pipeline>_YYYYMMDD.log`, by the day in UTC.
 
     Calling it again changes folder and level. On the terminal, Prefect prints the readable line.
-    settings: what no line shows the secrets of.
+    settings: what no line shows the secrets of, and whether lines go to stdout too.
     """
     if settings is not None:
         hide_secrets_of(settings)
@@ -54,13 +57,15 @@ def configure_logging(
     # Several lines a second while a broker is away: for the file, where our own line points to.
     client = logging.getLogger("aiokafka")
     client.propagate = False
-    for handler in _files():
-        logger.removeHandler(handler)
-        client.removeHandler(handler)
-        handler.close()
+    for old in (*_files(), *_of(logger, StandardOutput)):
+        logger.removeHandler(old)
+        client.removeHandler(old)
+        old.close()
     file = DailyFile(folder, pipeline)
     logger.addHandler(file)
     client.addHandler(file)
+    if settings is not None and getattr(settings, "log_stdout", False):
+        logger.addHandler(StandardOutput())
     for each in logger.handlers:
         # Lines of the standard library's pass no processor. Prefect's handlers are there too.
         each.addFilter(redact_record)
@@ -142,8 +147,7 @@ class DailyFile(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line; a disk that refuses it is told on stderr, and the run goes on."""
         try:
-            fields = getattr(record, "fields", None) or _fields_of(record)
-            line = json.dumps({"logger": record.name, **fields}, default=str, ensure_ascii=False)
+            line = _as_json(record)
             day = dt.datetime.fromtimestamp(record.created, tz=dt.UTC)
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / f"{self.pipeline}_{day:%Y%m%d}.log"
@@ -158,12 +162,31 @@ class DailyFile(logging.Handler):
                 )
 
 
+class StandardOutput(logging.Handler):
+    """Prints each line, as JSON, to stdout."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one line; where nobody reads any more, it is in the file all the same."""
+        # The worker that read a run's output may have been killed before the run.
+        with suppress(OSError, ValueError):
+            print(_as_json(record), flush=True)  # noqa: T201 - what it is for
+
+
+def _as_json(record: logging.LogRecord) -> str:
+    fields = getattr(record, "fields", None) or _fields_of(record)
+    return json.dumps({"logger": record.name, **fields}, default=str, ensure_ascii=False)
+
+
+def _of(logger: logging.Logger, kind: type[_Handler]) -> list[_Handler]:
+    return [each for each in logger.handlers if isinstance(each, kind)]
+
+
 def _tables() -> list[LogTable]:
-    return [each for each in logging.getLogger(LOGGER).handlers if isinstance(each, LogTable)]
+    return _of(logging.getLogger(LOGGER), LogTable)
 
 
 def _files() -> list[DailyFile]:
-    return [each for each in logging.getLogger(LOGGER).handlers if isinstance(each, DailyFile)]
+    return _of(logging.getLogger(LOGGER), DailyFile)
 
 
 def _pipeline() -> str:

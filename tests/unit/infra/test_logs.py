@@ -4,12 +4,14 @@ import asyncio
 import datetime as dt
 import json
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from infra.logs import LOGGER, DailyFile, configure_logging, lines_of_run, tag_lines
+from infra.settings import Settings
 from schemas.errors import RefusedError
 
 
@@ -47,6 +49,37 @@ def test_a_line_goes_to_the_file_of_its_day_with_its_fields(tmp_path: Path) -> N
         "rows": 3,
         "source": "é\nx",
     }
+
+
+def test_lines_go_to_stdout_too_where_they_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for wanted in (True, False):
+        log = configure_logging("daily", folder=tmp_path, settings=Settings(log_stdout=wanted))
+        log.info("loaded", rows=3, password="x")
+        logging.getLogger(LOGGER).warning("plain, to eve@example.com")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["event"], line.get("password")) for line in lines] == [
+        ("loaded", "•••"),
+        ("plain, to •••", None),
+    ]
+    assert lines == read(tmp_path)[:2]
+
+
+def test_a_stdout_that_nobody_reads_any_more_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(os.dup(write_end), "w", buffering=1) as broken:
+        monkeypatch.setattr("sys.stdout", broken)
+        log = configure_logging("daily", folder=tmp_path, settings=Settings(log_stdout=True))
+        log.info("loaded")
+        # What it could not write it would try again when it is closed.
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), broken.fileno())
+    os.close(write_end)
+    assert [line["event"] for line in read(tmp_path)] == ["loaded"]
 
 
 def test_a_record_of_another_day_goes_to_that_days_file(tmp_path: Path) -> None:
