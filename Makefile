@@ -9,7 +9,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up down test test-monitoring chaos chaos-batch chaos-always-on chaos-dead-runs check bench-batch bench-peers bench-stream bench-dashboard bench-exporter bench-anomalies soak screenshots lock kafka system-packages clean
+.PHONY: help demo up down test test-monitoring chaos chaos-batch chaos-always-on chaos-dead-runs check bench-batch bench-peers bench-stream bench-dashboard bench-exporter bench-anomalies soak screenshots backup restore lock kafka system-packages clean
 
 # Recipes begin with `exec`, so that a signal for make's child reaches Python and no shell between.
 
@@ -76,6 +76,12 @@ screenshots: $(STAMP) ## Take the README's pictures of the dashboard, from the s
 	@test -f .sluiceway/env || { echo "No stack is up: run make up, then make demo, and this." >&2; exit 1; }
 	@. .sluiceway/env && exec $(PY) -m tests.docs.screenshots docs/images \
 		--address "http://127.0.0.1:$$SLUICEWAY_DASHBOARD_PORT"
+
+backup: $(STAMP) ## Leave an encrypted dump of the database in FILE (docs/encryption.md)
+	@exec $(PY) -m deployments.backup make "$(FILE)"
+
+restore: $(STAMP) ## Restore FILE into the empty database of SLUICEWAY_OWNER_DATABASE_URL
+	@exec $(PY) -m deployments.backup restore "$(FILE)"
 
 lock: $(STAMP) ## Resolve requirements.lock anew from pyproject.toml
 	@exec $(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \

@@ -1,7 +1,8 @@
 """Prepares a PostgreSQL for the platform: roles, the metadata schema, the datasets' tables.
 
 `python -m deployments.bootstrap` does it for SLUICEWAY_OWNER_DATABASE_URL; run it again after
-every change of a contract. It is idempotent.
+every change of a contract. It is idempotent. The roles get the passwords that stand in
+SLUICEWAY_DATABASE_URL, SLUICEWAY_READER_DATABASE_URL and SLUICEWAY_MONITOR_DATABASE_URL.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import sys
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
+from pydantic import SecretStr
 
 from infra.postgres.apply import LOADER, MONITOR, READER, apply_contracts
 from infra.postgres.connection import connect
@@ -38,14 +40,15 @@ async def bootstrap(
     connection = await connect(owner_url)
     try:
         passwords = {LOADER: loader_password, READER: reader_password, MONITOR: monitor_password}
-        await _create_roles(connection, passwords)
+        await create_roles(connection, passwords)
         await migrate(owner_url)
         return await apply_contracts(connection, tuple(each.spec for each in datasets))
     finally:
         await connection.close()
 
 
-async def _create_roles(connection: asyncpg.Connection, passwords: dict[str, str | None]) -> None:
+async def create_roles(connection: asyncpg.Connection, passwords: dict[str, str | None]) -> None:
+    """Leave the roles there, with their limits; a password of None stays as it is."""
     # Bootstraps of two databases on one server would otherwise race for the same roles.
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(hashtext('sluiceway roles'))")
@@ -71,12 +74,20 @@ async def _main() -> None:
             "SLUICEWAY_OWNER_DATABASE_URL is not set: name the database as a role that may "
             "create roles and tables."
         )
-    loader_url = settings.database_url.get_secret_value()
-    password = urlsplit(loader_url).password if loader_url else None
-    changes = await bootstrap(owner_url, loader_password=unquote(password) if password else None)
+    changes = await bootstrap(
+        owner_url,
+        loader_password=_password_of(settings.database_url),
+        reader_password=_password_of(settings.reader_database_url),
+        monitor_password=_password_of(settings.monitor_database_url),
+    )
     for change in changes:
         print(change)  # noqa: T201 - what a command is asked to say
     print("The database is as the contracts want it.")  # noqa: T201
+
+
+def _password_of(url: SecretStr) -> str | None:
+    password = urlsplit(url.get_secret_value()).password
+    return unquote(password) if password else None
 
 
 if __name__ == "__main__":

@@ -82,6 +82,8 @@ class Settings(BaseSettings):
     """The same database as the role sluiceway_reader; only the dashboard reads it."""
     monitor_database_url: SecretStr = SecretStr("")
     """The same database as the role sluiceway_monitor; only the exporter of metrics reads it."""
+    backup_key: SecretStr = SecretStr("")
+    """What backups are encrypted with: 32 random bytes in base64; only `deployments` reads it."""
     pool_size: int = Field(default=20, ge=2, le=100)
     """Connections per process."""
     connect_timeout_seconds: float = Field(default=60.0, gt=0)
