@@ -45,11 +45,13 @@ chaos-dead-runs: $(STAMP) ## Kill flows, workers and the Prefect server, and see
 chaos-always-on: $(STAMP) ## Measure how the always-on consumer comes back, case by case (ARGS="kill-flow pause" for some)
 	@exec $(PY) -m tests.chaos.always_on $(ARGS)
 
-check: $(STAMP) ## Lint, formatting, types and import contracts
+check: $(STAMP) ## Lint, formatting, types, import contracts and bandit
 	@exec $(PY) -m ruff check .
 	@exec $(PY) -m ruff format --check .
 	@exec $(PY) -m mypy --strict
 	@exec $(PY) $(VENV)/bin/lint-imports
+	@exec $(PY) -m bandit --quiet --configfile pyproject.toml --recursive \
+		schemas infra tasks flows dash_app deployments
 
 bench-batch: $(STAMP) ## Measure the load of ROWS=5000000 rows against psql's \copy
 	@exec $(PY) -m tests.bench.batch --rows $(ROWS)
