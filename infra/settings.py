@@ -95,6 +95,13 @@ class Settings(BaseSettings):
     staging_retention_days: int = Field(default=30, ge=1)
     kafka_bootstrap_servers: str = ""
     """host:port of Kafka's brokers, separated by commas."""
+    kafka_security: Literal["plaintext", "ssl", "sasl_ssl"] = "plaintext"
+    """`sasl_ssl` logs in over TLS with SCRAM; `plaintext` is for brokers on this machine."""
+    kafka_ca_file: Path | None = None
+    """The certificate of a private CA; by default the system's CAs are trusted."""
+    kafka_user: str = ""
+    kafka_password: SecretStr = SecretStr("")
+    kafka_scram: Literal["SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     kafka_topic: str = "data-stream"
     kafka_dead_letter_topic: str = "data-stream.dlq"
     kafka_group: str = "stream_processor_group"

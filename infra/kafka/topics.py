@@ -7,7 +7,7 @@ from time import monotonic
 import aiokafka.errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from infra.kafka.client import UNREACHABLE, connection_options
+from infra.kafka.client import UNREACHABLE, connection_options, login_hint
 from infra.settings import Settings
 from schemas.errors import TerminalError, TransientError
 
@@ -46,7 +46,8 @@ async def ensure_topics(
     except UNREACHABLE as error:
         raise TransientError(
             f"Kafka cannot be reached at {settings.kafka_bootstrap_servers} "
-            f"({type(error).__name__}): see that a broker runs there, and try again."
+            f"({type(error).__name__}): see that a broker runs there{login_hint(settings)}, and "
+            "try again."
         ) from error
     finally:
         await admin.close()

@@ -19,6 +19,7 @@ from infra.local.java import find_java
 from infra.local.kafka_jars import CHECKOUT, find_jars
 from infra.local.kafka_node import HEAP_MEBIBYTES, Node, java_command
 from infra.local.kafka_probe import list_brokers
+from infra.local.kafka_security import Security
 from infra.local.kafka_storage import prepare_storage
 from infra.local.lock import Lock
 from infra.local.orphans import end_orphans
@@ -47,11 +48,13 @@ class ApacheKafka:
         jars: Path | None = None,
         java: Path | None = None,
         heap_mebibytes: int | None = None,
+        security: Security | None = None,
     ) -> None:
         """Describe the cluster; nothing is started yet.
 
         nodes: 1 or 3, each broker and controller, numbered from 1; the folder keeps to the number.
         properties: over those of infra/local/kafka_node.py, for each node.
+        security: TLS and SCRAM for clients and between brokers; None: neither.
         Raises TerminalError where the jars or a Java are missing, saying what to do.
         """
         if nodes not in HEAP_MEBIBYTES:
@@ -62,6 +65,7 @@ class ApacheKafka:
         )
         self._count = nodes
         self._properties = dict(properties or {})
+        self._security = security
         self._lock = Lock(self.folder / "lock")
         self._nodes: dict[int, Node] = {}
         self._children: dict[int, Child] = {}
@@ -207,7 +211,10 @@ class ApacheKafka:
                 child, port = self._children[number], self.nodes[number].port
                 if not child.is_running:
                     return True
-                if child.listens_on(port) and expected <= list_brokers(port):
+                # One that speaks TLS tells nothing to a probe that has no login.
+                if child.listens_on(port) and (
+                    self._security is not None or expected <= list_brokers(port)
+                ):
                     waiting.discard(number)
             return not waiting
 
@@ -255,6 +262,7 @@ class ApacheKafka:
                 self.folder,
                 port=state.port(f"broker-{number}"),
                 controller_port=state.port(f"controller-{number}"),
+                security=self._security,
             )
 
     def _end_nodes(self) -> None:

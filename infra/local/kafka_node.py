@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.local.folder import write_privately
+from infra.local.kafka_security import SECURED, Security
 from infra.local.ports import LOOPBACK
 
 LOG_SETTINGS = Path(__file__).absolute().parents[1] / "kafka" / "log4j2.properties"
@@ -21,8 +22,6 @@ JAVA_OPTIONS = (
 PROPERTIES: Mapping[str, str] = {
     "process.roles": "broker,controller",
     "controller.listener.names": "CONTROLLER",
-    "inter.broker.listener.name": "PLAINTEXT",
-    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "auto.create.topics.enable": "false",
     "num.partitions": "3",
     # Nothing is deleted for its age; a topic of its own retention says so itself.
@@ -53,6 +52,8 @@ class Node:
     folder: Path
     port: int
     controller_port: int
+    security: Security | None = None
+    """None: whoever reaches its port may do everything."""
 
     @property
     def name(self) -> str:
@@ -81,13 +82,23 @@ class Node:
 
     def write_properties(self, nodes: Sequence["Node"], more: Mapping[str, str]) -> None:
         """Leave the file that starts it as one of these nodes."""
-        properties = {**PROPERTIES, **self._place(nodes), **by_size(len(nodes)), **more}
+        secured = self.security.properties if self.security else {}
+        properties = {
+            **PROPERTIES,
+            **self._place(nodes),
+            **by_size(len(nodes)),
+            **secured,
+            **more,
+        }
         lines = [f"{name}={escape_value(value)}" for name, value in properties.items()]
         write_privately(self.properties_file, "\n".join([*lines, ""]))
 
     def _place(self, nodes: Sequence["Node"]) -> dict[str, str]:
-        here = f"PLAINTEXT://{LOOPBACK}:{self.port}"
+        listener = SECURED if self.security else "PLAINTEXT"
+        here = f"{listener}://{LOOPBACK}:{self.port}"
         return {
+            "inter.broker.listener.name": listener,
+            "listener.security.protocol.map": f"{listener}:{listener},CONTROLLER:PLAINTEXT",
             "node.id": str(self.number),
             "log.dirs": str(self.data),
             "listeners": f"{here},CONTROLLER://{LOOPBACK}:{self.controller_port}",
@@ -102,6 +113,7 @@ class Node:
         return [
             *(*java, "kafka.tools.StorageTool", "format"),
             *("--cluster-id", cluster_id, "--config", str(self.properties_file)),
+            *(self.security.format_options if self.security else ()),
         ]
 
     def server_command(self, java: Sequence[str]) -> list[str]:

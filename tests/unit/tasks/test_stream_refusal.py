@@ -10,7 +10,7 @@ from tasks.stream_source import StreamSource
 
 
 async def test_a_login_that_may_not_read_is_told_what_to_check(monkeypatch) -> None:
-    settings = Settings(kafka_bootstrap_servers="kafka.example:9092")
+    settings = Settings(kafka_bootstrap_servers="kafka.example:9092", kafka_security="ssl")
     reader = Reader("readers", "data-stream", "here:1")
     source = StreamSource(None, settings, reader, lambda: None)  # type: ignore[arg-type] # no pool: nothing is claimed
 
