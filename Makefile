@@ -97,12 +97,13 @@ system-packages: ## Install what only the fuller tests need (Debian, as root)
 	apt-get update
 	apt-get install --yes --no-install-recommends postgresql maven openjdk-17-jre-headless \
 		chromium fonts-dejavu-core
-	@# Their programs alone: the packages would start services that listen on every address.
+	@# Without their services: those would listen on every address.
 	folder=$$(mktemp -d) && chmod 755 "$$folder" && cd "$$folder" \
 		&& apt-get download prometheus prometheus-alertmanager \
 		&& for package in *.deb; do dpkg-deb --extract "$$package" unpacked; done \
 		&& install unpacked/usr/bin/prometheus unpacked/usr/bin/promtool \
 			unpacked/usr/bin/prometheus-alertmanager unpacked/usr/bin/amtool /usr/local/bin \
+		&& cp -r unpacked/usr/share/prometheus /usr/share/ \
 		&& rm -r "$$folder"
 
 clean: $(STAMP) ## Stop the stack, and delete its data (.sluiceway) and every cache
