@@ -59,7 +59,13 @@ def split_url(url: str) -> tuple[str, ssl.SSLContext | None]:
     bare = urlunsplit(parts._replace(scheme="postgresql", query=urlencode(parameters)))
     if is_local and mode in {None, "disable", "prefer", "allow"}:
         return bare, None
-    return bare, ssl.create_default_context(cafile=root_certificate)
+    try:
+        return bare, ssl.create_default_context(cafile=root_certificate)
+    except OSError as error:
+        raise SettingError(
+            f"The database address of {parts.hostname} names {root_certificate} as sslrootcert, "
+            f"which cannot be read ({error}): name the PEM file of the CA."
+        ) from error
 
 
 async def connect(url: str, *, wait_seconds: float = 60.0) -> asyncpg.Connection:
@@ -179,6 +185,12 @@ async def _patiently(
             raise SettingError(
                 f"PostgreSQL at {where} refused the login ({error}): check the "
                 "setting that names it, SLUICEWAY_DATABASE_URL or SLUICEWAY_READER_DATABASE_URL."
+            ) from error
+        except ssl.SSLCertVerificationError as error:
+            raise SettingError(
+                f"PostgreSQL at {where} showed a certificate that is not to be trusted "
+                f"({error.verify_message}): name its CA's file by sslrootcert in the address, and "
+                "the host as the certificate does."
             ) from error
         except (OSError, asyncpg.PostgresConnectionError) as error:
             raise TransientError(
