@@ -29,7 +29,8 @@ Say = Callable[[str], None]
 async def start_dashboard(stack: Stack, environment: Mapping[str, str]) -> str:
     """Return the dashboard's address once it answers there; it is kept alive from now on."""
     url = f"http://{LOOPBACK}:{environment['SLUICEWAY_DASHBOARD_PORT']}"
-    dashboard = stack.keep("dashboard", [sys.executable, "-m", "dash_app"], environment)
+    command = [sys.executable, "-m", "dash_app"]
+    dashboard = stack.keep("dashboard", command, environment, is_apart=True)
     await wait_for_answer(f"{url}/healthz", dashboard.child, ANSWER_DEADLINE_SECONDS)
     return url
 
@@ -42,8 +43,9 @@ def start_watchers(stack: Stack, environment: Mapping[str, str]) -> str:
         ("janitor", "flows.mark_dead_runs", 30),
         ("mail", "flows.send_mail", 10),
     ):
-        stack.keep(name, [sys.executable, "-m", module, "--every", str(seconds)], spoken)
-    stack.keep("exporter", [sys.executable, "-m", "infra.exporter"], spoken)
+        command = [sys.executable, "-m", module, "--every", str(seconds)]
+        stack.keep(name, command, spoken, is_apart=True)
+    stack.keep("exporter", [sys.executable, "-m", "infra.exporter"], spoken, is_apart=True)
     keep_worker(stack, OPS, environment)
     return f"http://{LOOPBACK}:{environment['SLUICEWAY_EXPORTER_PORT']}/metrics"
 

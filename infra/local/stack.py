@@ -46,6 +46,7 @@ class Stack:
         self.is_complete = False
         """Whether all was started; an incomplete stack is stopped with less patience."""
         self._children: list[Child | Revival] = []
+        self._apart: list[Revival] = []
 
     @property
     def owner_url(self) -> str:
@@ -101,11 +102,17 @@ class Stack:
         environment: Mapping[str, str],
         *,
         ends_children: bool = False,
+        is_apart: bool = False,
     ) -> Revival:
-        """Start a process of the stack that is started again whenever it ends."""
+        """Start a process of the stack that is started again whenever it ends.
+
+        is_apart: no other process needs it, so that it need not wait for its turn to stop.
+        """
         described = self._describe(name, command, environment)
         revival = Revival(replace(described, ends_children=ends_children))
         self._children.append(revival)
+        if is_apart:
+            self._apart.append(revival)
         return revival
 
     def _describe(self, name: str, command: list[str], environment: Mapping[str, str]) -> Launch:
@@ -145,6 +152,8 @@ class Stack:
     def stop(self) -> None:
         """Leave no process of the stack; the last to be started goes first, the servers last."""
         deadline = STOP_DEADLINE_SECONDS if self.is_complete else ABANDON_DEADLINE_SECONDS
+        for each in self._apart:
+            each.child.send_signal(each.child.launch.stop_signal)
         while self._children:
             last = self._children[-1]
             (last.child if isinstance(last, Revival) else last).stop(deadline)
