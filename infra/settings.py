@@ -1,6 +1,8 @@
 """The settings: the environment's SLUICEWAY_ variables, then `.env`, then a YAML file.
 
-This module is the only reader of the environment.
+Any of them may stand in a file of its own, as Docker and Kubernetes mount secrets:
+SLUICEWAY_DATABASE_URL_FILE names the file that holds SLUICEWAY_DATABASE_URL. The variable itself
+goes before. This module is the only reader of the environment.
 """
 
 import difflib
@@ -22,6 +24,7 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -37,6 +40,7 @@ OTHER_VARIABLES = frozenset(
     for name in ("CHECKOUT", "STACK", "REQUIRE_SYSTEM", "CHAOS_SEED", "CHAOS_ROWS")
 )
 """What the local stack and the tests set for themselves."""
+_FILE = "_FILE"
 SETTINGS_FILE = Path("deployments/settings.yaml")
 DEFAULT_ENDPOINTS = (Endpoint.model_validate("https://jsonplaceholder.typicode.com/users"),)
 
@@ -201,9 +205,36 @@ class Settings(BaseSettings):
         return (
             init_settings,
             env_settings,
+            _FileVariables(settings_cls),
             dotenv_settings,
             YamlConfigSettingsSource(settings_cls),
         )
+
+
+class _FileVariables(EnvSettingsSource):
+    """Settings whose variable, with _FILE at its end, names the file that holds them."""
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return {
+            name.removesuffix(_FILE).lower(): _read_file(name, Path(path))
+            for name, path in os.environ.items()
+            if _is_file_variable(name)
+        }
+
+
+def _is_file_variable(name: str) -> bool:
+    setting = name.removeprefix(PREFIX).removesuffix(_FILE).lower()
+    return name.startswith(PREFIX) and name.endswith(_FILE) and setting in Settings.model_fields
+
+
+def _read_file(name: str, path: Path) -> str:
+    try:
+        # Editors and `echo` end a file with a line end, which is no part of a password.
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(
+            f"{name} names {path}, which cannot be read ({error}): name a text file."
+        ) from error
 
 
 @lru_cache(maxsize=1)
@@ -237,7 +268,7 @@ def _refuse_misspelled(environment: Mapping[str, str]) -> None:
     """Raise SettingError for a variable that looks like a setting and is none."""
     known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields} | OTHER_VARIABLES
     for name in sorted(environment):
-        if name.startswith(PREFIX) and name not in known:
+        if name.startswith(PREFIX) and name not in known and not _is_file_variable(name):
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else "see infra/settings.py for the settings."
             raise SettingError(f"{name} is no setting of the platform: {hint}")

@@ -1,6 +1,7 @@
 """Where settings come from, which source wins, and what is said about a wrong one."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,3 +113,43 @@ def test_endpoints_that_are_no_json_are_one_sentence(monkeypatch: pytest.MonkeyP
 def test_a_yaml_file_that_cannot_be_read_is_one_sentence(folder: Path, text: str) -> None:
     (folder / "deployments/settings.yaml").write_text(text)
     assert "settings.yaml" in refusal()
+
+
+def test_a_setting_may_stand_in_a_file_of_its_own(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "postgresql://u:p@127.0.0.1/d"
+    for name, content in (("url", f"{url}\n"), ("to", '["a@example.com"]'), ("ca", "PEM")):
+        (folder / name).write_text(content)
+    monkeypatch.setenv("SLUICEWAY_DATABASE_URL_FILE", str(folder / "url"))
+    monkeypatch.setenv("SLUICEWAY_MAIL_TO_FILE", str(folder / "to"))
+    # This one's own name ends so: it is the file's path that is wanted.
+    monkeypatch.setenv("SLUICEWAY_SMTP_CA_FILE", str(folder / "ca"))
+    (folder / ".env").write_text("SLUICEWAY_DATABASE_URL=postgresql://u:p@127.0.0.1/other\n")
+    settings = read_settings()
+    assert settings.database_url.get_secret_value() == url
+    assert settings.mail_to == ("a@example.com",)
+    assert settings.smtp_ca_file == folder / "ca"
+
+
+def test_the_variable_itself_goes_before_its_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "size").write_text("7")
+    monkeypatch.setenv("SLUICEWAY_POOL_SIZE_FILE", str(folder / "size"))
+    monkeypatch.setenv("SLUICEWAY_POOL_SIZE", "8")
+    assert read_settings().pool_size == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("SLUICEWAY_DATABASE_URL_FILE", "SLUICEWAY_DATABASE_URL_FILE names .*absent, which cannot"),
+        ("SLUICEWAY_DATABASE_URI_FILE", "SLUICEWAY_DATABASE_URI_FILE is no setting"),
+    ],
+)
+def test_a_file_that_is_not_there_and_a_misspelled_one_are_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.setenv(name, str(folder / "absent"))
+    assert re.search(said, refusal())
