@@ -21,10 +21,11 @@ import asyncpg
 
 from deployments.bootstrap import create_roles
 from infra.local.binaries import find_binaries
-from infra.postgres.apply import LOADER, MONITOR, READER
+from infra.postgres.apply import LOADER, MONITOR
 from infra.postgres.connection import connect
 from infra.postgres.identifiers import qualify
 from infra.postgres.layout import STAGING
+from infra.postgres.rights import READER
 from infra.sealed_file import CHUNK_BYTES, read_key, seal, unseal
 from infra.settings import Settings, read_settings
 from schemas.errors import SettingError, SluicewayError, TerminalError

@@ -12,9 +12,10 @@ from urllib.parse import unquote, urlsplit
 import asyncpg
 from pydantic import SecretStr
 
-from infra.postgres.apply import LOADER, MONITOR, READER, apply_contracts
+from infra.postgres.apply import LOADER, MONITOR, apply_contracts
 from infra.postgres.connection import connect
 from infra.postgres.migrate import migrate
+from infra.postgres.rights import READER
 from infra.settings import read_settings
 from schemas.dataset import Dataset
 from schemas.datasets import DATASETS

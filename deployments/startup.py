@@ -14,7 +14,8 @@ from infra.local.ports import LOOPBACK
 from infra.local.prefect_server import api_url, ui_url, wait_for_answer, wait_until_healthy
 from infra.local.process import Child, wait_until
 from infra.local.stack import DATABASE, Stack
-from infra.postgres.apply import LOADER, MONITOR, READER
+from infra.postgres.apply import LOADER, MONITOR
+from infra.postgres.rights import READER
 from infra.settings import read_settings
 from schemas.errors import TerminalError
 

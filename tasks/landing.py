@@ -60,7 +60,6 @@ async def keep_batch(connection: Connection, spec: Spec, name: str, rows: int) -
     landing = qualify(STAGING, name)
     if rows >= KEPT_ROWS:
         await connection.execute(f"ALTER TABLE {landing} INHERIT {staging_table(spec)}")
-        await connection.execute(f"GRANT SELECT ON {landing} TO sluiceway_reader")
         return name
     own = [*spec.names, *(name for name, _ in LANDED_COLUMNS + LINEAGE_COLUMNS)]
     listed = ", ".join(quote(each) for each in own)

@@ -3,6 +3,7 @@
 from infra.postgres.connection import Connection
 from infra.postgres.identifiers import column_names
 from infra.postgres.layout import LANDED_COLUMNS, LINEAGE_COLUMNS
+from infra.postgres.rights import grant_columns, own_columns
 from infra.postgres.tables import staging_of
 from schemas.dataset import Column, History, Kind, Missing, Role, Spec
 from tasks.clean import Binding
@@ -31,7 +32,7 @@ async def stage_text(connection: Connection, table: str, header: tuple[str, ...]
             table, tuple(r["attname"] for r in present if r["attname"] not in _OWN)
         )
     await connection.execute(staging.ddl)
-    await connection.execute(f"GRANT SELECT ON {staging.qualified} TO sluiceway_reader")
+    await connection.execute(grant_columns(staging.qualified, own_columns(staging, spec)))
     return spec
 
 

@@ -131,7 +131,7 @@ async def find_tables(reader: Reader, names: Sequence[str] | None = None) -> lis
             JOIN pg_namespace AS n ON n.oid = p.relnamespace
             WHERE n.nspname = ANY($1) AND c.relkind IN ('r', 'p')
                 AND ($2::text[] IS NULL OR n.nspname || '.' || p.relname = ANY($2))
-                AND has_table_privilege(p.oid, 'SELECT')
+                AND has_any_column_privilege(p.oid, 'SELECT')
         ), measured AS MATERIALIZED (
             SELECT *,
                 CASE WHEN is_held THEN relpages::bigint * current_setting('block_size')::bigint

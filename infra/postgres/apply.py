@@ -2,14 +2,14 @@
 
 import asyncpg
 
-from infra.postgres.identifiers import quote
+from infra.postgres.identifiers import qualify, quote
 from infra.postgres.layout import WAREHOUSE
+from infra.postgres.rights import READER, grant_columns, readable_columns
 from infra.postgres.tables import Table, tables_of
 from schemas.dataset import Spec
 from schemas.errors import ContractError
 
 LOADER = "sluiceway_loader"
-READER = "sluiceway_reader"
 MONITOR = "sluiceway_monitor"
 
 _ACTUAL_COLUMNS = """
@@ -32,6 +32,7 @@ async def apply_contracts(connection: asyncpg.Connection, specs: tuple[Spec, ...
         for spec in specs:
             for table in tables_of(spec):
                 changes += await _apply(connection, table)
+                await _limit_reader(connection, table, spec)
             await _register(connection, spec)
     return changes
 
@@ -89,7 +90,22 @@ async def _grant(connection: asyncpg.Connection, table: Table) -> None:
     else:
         # A load makes a table of its own and hangs it below this one: an owner's right.
         await connection.execute(f"ALTER TABLE {table.qualified} OWNER TO {LOADER}")
-    await connection.execute(f"GRANT SELECT ON {table.qualified} TO {READER}")
+
+
+async def _limit_reader(connection: asyncpg.Connection, table: Table, spec: Spec) -> None:
+    """Let the reader read what the contract does not call personal; it may have changed."""
+    columns = readable_columns(table, spec)
+    await connection.execute(grant_columns(table.qualified, columns))
+    # Batches of earlier versions of the platform; they are read through their parent.
+    for [name] in await connection.fetch(
+        """
+        SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+        WHERE inhparent = to_regclass($1) AND has_table_privilege($2, inhrelid, 'SELECT')
+        """,
+        table.qualified,
+        READER,
+    ):
+        await connection.execute(f"REVOKE ALL ON {qualify(table.schema, name)} FROM {READER}")
 
 
 async def _register(connection: asyncpg.Connection, spec: Spec) -> None:

@@ -76,7 +76,6 @@ class SessionSql(MergeSql):
         return (
             f"CREATE TABLE IF NOT EXISTS {staged} () INHERITS ({staging_table(self.spec)})",
             f"CREATE INDEX IF NOT EXISTS {index} ON {staged} {brin}",
-            f"GRANT SELECT ON {staged} TO sluiceway_reader",
         )
 
     def stage(self, into: str, *, only_missing: bool) -> str:

@@ -269,7 +269,6 @@ WHERE v."_verdict" = 'f' AND t.ctid = v."_place";
 -- stream: create_staged
 CREATE TABLE IF NOT EXISTS "staging"."api_users__s20260102" () INHERITS ("staging"."api_users");
 CREATE INDEX IF NOT EXISTS "api_users__s20260102_line" ON "staging"."api_users__s20260102" USING brin ("_line") WITH (pages_per_range = 32, autosummarize = on);
-GRANT SELECT ON "staging"."api_users__s20260102" TO sluiceway_reader;
 
 -- stream: create_tables
 CREATE TEMPORARY TABLE IF NOT EXISTS "api_users__session" ("id" bigint, "name" text, "username" text, "email" text, "phone" text, "website" text, "address_street" text, "address_suite" text, "address_city" text, "address_zipcode" text, "address_geo_lat" double precision, "address_geo_lng" double precision, "company_name" text, "company_catchphrase" text, "company_bs" text, "_line" bigint NOT NULL, "_row_hash" bigint NOT NULL, "_extra" jsonb, "_batch_id" bigint NOT NULL, "_source" text NOT NULL, "_version" timestamptz NOT NULL, "_extracted_at" timestamptz NOT NULL, "_loses" boolean NOT NULL) ON COMMIT DELETE ROWS;

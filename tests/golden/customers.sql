@@ -258,7 +258,6 @@ WHERE v."_verdict" = 'f' AND t.ctid = v."_place";
 -- stream: create_staged
 CREATE TABLE IF NOT EXISTS "staging"."customers__s20260102" () INHERITS ("staging"."customers");
 CREATE INDEX IF NOT EXISTS "customers__s20260102_line" ON "staging"."customers__s20260102" USING brin ("_line") WITH (pages_per_range = 32, autosummarize = on);
-GRANT SELECT ON "staging"."customers__s20260102" TO sluiceway_reader;
 
 -- stream: create_tables
 CREATE TEMPORARY TABLE IF NOT EXISTS "customers__session" ("customer_id" bigint, "name" text, "email" text, "city" text, "country" text, "signup_date" date, "credit_limit" numeric(18,2), "_line" bigint NOT NULL, "_row_hash" bigint NOT NULL, "_extra" jsonb, "_batch_id" bigint NOT NULL, "_source" text NOT NULL, "_version" timestamptz NOT NULL, "_extracted_at" timestamptz NOT NULL, "_loses" boolean NOT NULL) ON COMMIT DELETE ROWS;

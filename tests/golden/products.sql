@@ -275,7 +275,6 @@ WHERE v."_verdict" = 'f' AND t.ctid = v."_place";
 -- stream: create_staged
 CREATE TABLE IF NOT EXISTS "staging"."products__s20260102" () INHERITS ("staging"."products");
 CREATE INDEX IF NOT EXISTS "products__s20260102_line" ON "staging"."products__s20260102" USING brin ("_line") WITH (pages_per_range = 32, autosummarize = on);
-GRANT SELECT ON "staging"."products__s20260102" TO sluiceway_reader;
 
 -- stream: create_tables
 CREATE TEMPORARY TABLE IF NOT EXISTS "products__session" ("product_id" bigint, "name" text, "category" text, "price" numeric(18,2), "weight_kg" double precision, "active" boolean, "_line" bigint NOT NULL, "_row_hash" bigint NOT NULL, "_extra" jsonb, "_batch_id" bigint NOT NULL, "_source" text NOT NULL, "_version" timestamptz NOT NULL, "_extracted_at" timestamptz NOT NULL, "_loses" boolean NOT NULL) ON COMMIT DELETE ROWS;

@@ -338,7 +338,6 @@ WHERE v."_verdict" = 'f' AND t.ctid = v."_place";
 -- stream: create_staged
 CREATE TABLE IF NOT EXISTS "staging"."sales_data__s20260102" () INHERITS ("staging"."sales_data");
 CREATE INDEX IF NOT EXISTS "sales_data__s20260102_line" ON "staging"."sales_data__s20260102" USING brin ("_line") WITH (pages_per_range = 32, autosummarize = on);
-GRANT SELECT ON "staging"."sales_data__s20260102" TO sluiceway_reader;
 
 -- stream: create_tables
 CREATE TEMPORARY TABLE IF NOT EXISTS "sales_data__session" ("order_id" bigint, "customer_id" bigint, "product_id" bigint, "order_date" date, "quantity" bigint, "unit_price" numeric(18,2), "discount" double precision, "channel" text, "_line" bigint NOT NULL, "_row_hash" bigint NOT NULL, "_extra" jsonb, "_batch_id" bigint NOT NULL, "_source" text NOT NULL, "_version" timestamptz NOT NULL, "_extracted_at" timestamptz NOT NULL, "_loses" boolean NOT NULL) ON COMMIT DELETE ROWS;
