@@ -15,7 +15,10 @@ from starlette.types import ASGIApp
 from dash_app import shell
 from dash_app.access.layer import AccessLayer
 from dash_app.export import register_export
+from dash_app.export_uptime import register_uptime_export
+from dash_app.pages import not_found_404
 from dash_app.panels import Panels
+from dash_app.plain_http import PlainHttp
 from dash_app.reader import Reader
 from infra.settings import Settings
 
@@ -44,6 +47,7 @@ def build(settings: Settings) -> ASGIApp:
     server = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     # Before Dash, which answers every other address with a page.
     register_export(server, reader)
+    register_uptime_export(server, reader)
     app = Dash(
         "dash_app",
         server=server,  # type: ignore[arg-type] # its type has not heard of FastAPI yet
@@ -59,12 +63,14 @@ def build(settings: Settings) -> ASGIApp:
     pages = [import_module(f"dash_app.pages.{name}") for name in PAGES]
     for module in pages:
         _add(module)
+    _add(not_found_404)
     app.layout = shell.lay_out({each.PATH: each.NAME for each in pages if each.NAME})
     panels = Panels(app, reader, settings)
     shell.register(app, panels)
     for module in pages:
         module.register(panels)
-    return AccessLayer(server, settings, inline_scripts=app.csp_hashes)
+    polite = PlainHttp(server, [each.PATH for each in pages], app.callback_map)
+    return AccessLayer(polite, settings, inline_scripts=app.csp_hashes)
 
 
 async def _finish(server: FastAPI) -> None:

@@ -9,11 +9,8 @@ one before ended, so that memory does not grow, and a slow download keeps no con
 dashboard's, nor an old snapshot that would hold up VACUUM.
 """
 
-import csv
 import datetime as dt
-import io
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 from urllib.parse import urlencode
 
 import asyncpg
@@ -21,6 +18,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from dash_app.access.users import current_user
+from dash_app.csv_lines import write_cell, write_lines
 from dash_app.masking import show_raw, show_reason
 from dash_app.queries.quarantine import RAW_CHARACTERS, Choice, find_before, read_choice
 from dash_app.reader import Reader
@@ -46,8 +44,6 @@ HEADER = (
     "replayed_at",
     "outcome",
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""How a cell begins that spreadsheets may take for something to work out."""
 
 
 def register_export(server: FastAPI, reader: Reader) -> None:
@@ -98,13 +94,13 @@ async def _write(
     Raises AwayError where PostgreSQL goes away meanwhile: the download is then broken off, so that
     nobody takes a part for the whole.
     """
-    yield _lines([HEADER])
+    yield write_lines([HEADER])
     left, block = MAX_ROWS, first
     while block:
         rows = [_cells(row) for row in block if _says(row, choice.text)][:left]
         left -= len(rows)
         if rows:
-            yield _lines(rows)
+            yield write_lines(rows)
         if left == 0 or len(block) < BLOCK_ROWS:
             return
         block = await find_before(reader, choice, before=block[-1]["id"], limit=BLOCK_ROWS)
@@ -120,19 +116,4 @@ def _cells(row: asyncpg.Record) -> list[str]:
         "reason": show_reason(row["dataset"], row["reason"]),
         "raw": f"{raw}…" if row["raw_characters"] > RAW_CHARACTERS else raw,
     }
-    return [_cell(shown[name]) for name in HEADER]
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, dt.datetime):
-        return value.astimezone(dt.UTC).isoformat()
-    text = str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def _lines(rows: Sequence[Sequence[str]]) -> str:
-    written = io.StringIO(newline="")
-    csv.writer(written).writerows(rows)
-    return written.getvalue()
+    return [write_cell(shown[name]) for name in HEADER]

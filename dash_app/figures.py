@@ -101,6 +101,30 @@ def lines(
     return {"data": data, "layout": layout}
 
 
+def mark(figure: Figure, series: Sequence[Series], *, symbols: Sequence[str]) -> Figure:
+    """Return the chart with points on it that stand for themselves, each series with its symbol."""
+    figure["data"] += [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": plain(each.name),
+            "x": list(each.x),
+            "y": list(each.y),
+            "marker": {
+                "color": each.colour,
+                "size": 11,
+                "symbol": symbol,
+                "line": {"color": each.colour, "width": 2},
+            },
+            **_hover(each, "%{y:,}", is_first=False),
+        }
+        for each, symbol in zip(series, symbols, strict=True)
+        if each.x
+    ]
+    figure["layout"]["showlegend"] = len(figure["data"]) > 1
+    return figure
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """One bar of a timeline."""

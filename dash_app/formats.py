@@ -33,6 +33,10 @@ SIGNS = {
     "FRESH": Sign("✓", "fresh", "teal", ""),
     "STALE": Sign("✕", "stale", "red", "x"),
     "NEVER": Sign("?", "never loaded", "gray", "."),
+    "WARNING": Sign("!", "warning", "orange", "/"),
+    "ERROR": Sign("✕", "error", "red", "x"),
+    "MERGED": Sign("✓", "merged", "teal", ""),
+    "REFUSED": Sign("✕", "refused", "red", "x"),
 }
 """By what PostgreSQL says."""
 
@@ -54,6 +58,12 @@ def share(part: float | None, whole: float | None = 1.0) -> str:
     percent = 100.0 * part / whole
     shown = f"{percent:.1f}"
     return "99.9 %" if shown == "100.0" and part < whole else f"{shown} %"
+
+
+def small_share(part: float | None, whole: float | None = 1.0) -> str:
+    """Return part of whole in percent, never 0 % of what is a little more."""
+    shown = share(part, whole)
+    return "< 0.1 %" if part and shown == "0.0 %" else shown
 
 
 def duration(seconds: float | None) -> str:

@@ -7,6 +7,7 @@ which often is what was wrong with it, is still seen.
 
 import re
 
+from infra.redaction import redact
 from schemas.datasets import DATASETS
 
 MASK = "•••"
@@ -15,6 +16,9 @@ _DOT = "•"
 
 # All but white space and ASCII's punctuation: `\w` would leave the vowel signs of many scripts.
 _HIDDEN = re.compile(r"[^\s!-/:-@\[-^`{-~]")
+_ADDRESS = re.compile(r"[^\s<>\"'(){},;:]+@[^\s<>\"'(){},;:]+")
+# A channel's URL is its secret, all of it.
+_URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^\s<>\"']+", re.IGNORECASE)
 # From the first quotation mark to the last: a value can hold some itself.
 _QUOTED = re.compile(r"'.*'", re.DOTALL)
 
@@ -34,6 +38,19 @@ def impersonal() -> frozenset[str]:
 def may_be_personal(dataset: str) -> bool:
     """Tell whether the dataset has personal columns, or no contract that would say so."""
     return dataset not in impersonal()
+
+
+def show_bounds(dataset: str) -> tuple[str, ...]:
+    """Return the columns whose values may be shown: none where there is no contract."""
+    for each in DATASETS:
+        if each.spec.table == dataset:
+            return tuple(column.name for column in each.spec.columns if not column.pii)
+    return ()
+
+
+def hide_addresses(text: str) -> str:
+    """Return an error of sending without who was to get it: no e-mail address, no channel's URL."""
+    return _ADDRESS.sub(MASK, _URL.sub(rf"\1{MASK}", redact(text)))
 
 
 def show_raw(dataset: str, raw: str, *, is_operator: bool) -> str:

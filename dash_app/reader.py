@@ -12,6 +12,7 @@ from schemas.errors import SettingError, SluicewayError, TransientError
 
 POOL_SIZE = 8
 STATEMENT_SECONDS = 5
+AWAY = "The database is away"
 _WAIT_SECONDS = 5.0
 
 
@@ -70,8 +71,11 @@ class Reader:
                 f"PostgreSQL gave no answer within {STATEMENT_SECONDS} s: choose a shorter time, "
                 "or look whether the server is overloaded."
             ) from error
-        except (TransientError, *TRANSIENT) as error:
-            raise AwayError(f"The database cannot be reached: {_first_line(error)}") from error
+        except TransientError as error:
+            # It says itself where PostgreSQL should be, and that it is not there.
+            raise AwayError(f"{AWAY}. {_first_line(error)}") from error
+        except TRANSIENT as error:
+            raise AwayError(f"{AWAY}: {_first_line(error)}") from error
 
     async def fetch(self, query: str, *given: Any) -> list[asyncpg.Record]:
         """Return all rows of the answer."""

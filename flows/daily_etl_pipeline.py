@@ -42,13 +42,19 @@ def _name_run() -> str:
 
 @flow(name=PIPELINE, flow_run_name=_name_run, persist_result=False)
 async def daily_etl_pipeline(
-    raw_folder: Path | None = None, *, with_api: bool = True, force: bool = False
+    raw_folder: Path | None = None,
+    *,
+    with_api: bool = True,
+    force: bool = False,
+    accept_anomalies: bool = False,
 ) -> list[Report]:
     """Load every source that is new; returns what became of each.
 
     raw_folder: the folder to look into; by default SLUICEWAY_RAW_FOLDER.
     with_api: ask the endpoints of SLUICEWAY_API_ENDPOINTS too.
     force: load files again that are unchanged since their last load; it changes no row.
+    accept_anomalies: load what contracts refuse because it is odd beside earlier loads; from then
+        on such loads are expected.
     Raises TerminalError when a source was refused, after all others were loaded.
     """
     settings = read_settings()
@@ -57,7 +63,12 @@ async def daily_etl_pipeline(
         PIPELINE, folder=settings.log_folder, level=settings.log_level, settings=settings
     )
     attach_log_table(await find_database_url(settings))
-    parameters = {"raw_folder": folder, "with_api": with_api, "force": force}
+    parameters = {
+        "raw_folder": folder,
+        "with_api": with_api,
+        "force": force,
+        "accept_anomalies": accept_anomalies,
+    }
     async with (
         await open_pool(settings) as pool,
         record_execution(pool, PIPELINE, flow_run_id=_run_id(), parameters=parameters) as run,
@@ -66,7 +77,13 @@ async def daily_etl_pipeline(
         run.warnings += notes
         with ByteProgress() as progress:
             runner = JobRunner(
-                pool, run, progress, log, force=force, concurrent=settings.concurrent_files
+                pool,
+                run,
+                progress,
+                log,
+                force=force,
+                concurrent=settings.concurrent_files,
+                accept_anomalies=accept_anomalies,
             )
             reports = await runner.run_all(jobs)
         run.records_processed = sum(report.ledger.read for report in reports)
@@ -108,7 +125,12 @@ def _run_id() -> UUID | None:
 
 async def _run(given: argparse.Namespace) -> None:
     await require_prefect()
-    await daily_etl_pipeline(given.raw_folder, with_api=not given.without_api, force=given.force)
+    await daily_etl_pipeline(
+        given.raw_folder,
+        with_api=not given.without_api,
+        force=given.force,
+        accept_anomalies=given.accept_anomalies,
+    )
 
 
 def main() -> None:
@@ -119,6 +141,9 @@ def main() -> None:
     parser.add_argument("--raw-folder", type=Path, help="default: SLUICEWAY_RAW_FOLDER")
     parser.add_argument("--without-api", action="store_true", help="load the folder only")
     parser.add_argument("--force", action="store_true", help="load unchanged files again")
+    parser.add_argument(
+        "--accept-anomalies", action="store_true", help="load what contracts refuse as too odd"
+    )
     given = parser.parse_args()
     try:
         # Before Prefect is asked for anything: its answer would bury the sentence.

@@ -53,6 +53,8 @@ def _values(spec: Spec) -> str | None:
         not isinstance(spec.freshness, dt.timedelta) or spec.freshness <= dt.timedelta()
     ):
         return f"freshness is {spec.freshness!r}; give a timedelta above zero"
+    if not isinstance(spec.refuse_anomalies, bool):
+        return f"refuse_anomalies is {spec.refuse_anomalies!r}; give True or False"
     return None if spec.columns else "the class has no columns"
 
 

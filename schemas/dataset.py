@@ -54,7 +54,10 @@ __all__ = [
     "freeze",
 ]
 
-_KEYWORDS = ("table", "role", "key", "version", "event_time", "history", "freshness")
+_KEYWORDS = (
+    *("table", "role", "key", "version", "event_time", "history", "freshness"),
+    "refuse_anomalies",
+)
 
 
 def column(
@@ -109,6 +112,7 @@ class Dataset(pa.DataFrameModel):
         event_time: str | None = None,
         history: History = History.OVERWRITE,
         freshness: dt.timedelta | None = None,
+        refuse_anomalies: bool = False,
         **unknown: Any,
     ) -> None:
         """Check the contract and freeze it; raises ContractError with one sentence."""
@@ -128,6 +132,7 @@ class Dataset(pa.DataFrameModel):
             event_time=event_time,
             history=history,
             freshness=freshness,
+            refuse_anomalies=refuse_anomalies,
             # Not cls.__doc__, which would be inherited.
             description=(cls.__dict__.get("__doc__") or "").strip().split("\n", maxsplit=1)[0],
         )

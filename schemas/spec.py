@@ -136,6 +136,8 @@ class Spec:
     description: str
     contract_version: str = ""
     """Twelve hexadecimal digits that change when, and only when, the contract's meaning does."""
+    refuse_anomalies: bool = False
+    """Whether a load with an anomaly of severity error is rolled back."""
 
     def column(self, name: str) -> Column:
         """Return the column of that name; KeyError where there is none."""
@@ -165,8 +167,8 @@ def key_name(natural: str, table: str) -> str:
 def freeze(draft: Spec) -> Spec:
     """Return the same description with its `contract_version` worked out from its meaning.
 
-    Names of classes, descriptions and freshness say nothing about which rows are accepted and
-    what becomes of them: they do not count.
+    Names of classes, descriptions, freshness and refuse_anomalies say nothing about which rows are
+    accepted and what becomes of them: they do not count.
     """
     meaning = {
         "table": draft.table,

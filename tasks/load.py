@@ -6,39 +6,27 @@ The first three overlap. A crash at any moment leaves the database as it was bef
 run loads the source again; a COMMIT whose answer was lost is found by the load's own id.
 """
 
-import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-import polars as pl
-
 from infra.postgres.connection import TRANSIENT, Connection, Pool
-from infra.postgres.copy import CopyEncoder, copy_binary
+from infra.postgres.copy import copy_binary
 from infra.postgres.layout import STAGING
 from schemas.dataset import Role, Spec
 from schemas.errors import TransientError
-from tasks.clean import (
-    EXTRA,
-    LINE,
-    ROW_HASH,
-    Binding,
-    Reject,
-    Tally,
-    bind,
-    clean,
-    refuse_changed_types,
-)
+from tasks.clean import Binding, bind, refuse_changed_types
+from tasks.keep_profile import judge, keep_profile, refuse_anomalies
 from tasks.landing import add_lineage, create_landing, keep_batch
 from tasks.ledger import Ledger
 from tasks.manifest import Entry, is_late, open_entry, settle, write_entry
 from tasks.merge import lock_dataset, merge
-from tasks.prefetch import from_thread, prefetch
+from tasks.prefetch import prefetch
+from tasks.profile import LoadProfile, name_feed
 from tasks.quarantine import Quarantine
-from tasks.source import RowBlock, RowSource
-from tasks.survey import Survey
+from tasks.row_stream import RowStream
+from tasks.source import RowSource
 from tasks.uncontracted import bind_text, stage_text
 
 SETTINGS = """
@@ -107,13 +95,19 @@ Progress = Callable[[int], None]
 
 
 async def load_source(
-    pool: Pool, source: RowSource, order: Order, *, on_progress: Progress | None = None
+    pool: Pool,
+    source: RowSource,
+    order: Order,
+    *,
+    accept_anomalies: bool = False,
+    on_progress: Progress | None = None,
 ) -> Report:
     """Leave the source's rows in staging and the warehouse, its rejects in quarantine, its ledger.
 
     All of it commits together. Raises RefusedError when the source does not fit its contract,
     TransientError when PostgreSQL went away or the source changed while it was read: the same
-    order can then be given again, and is carried out once.
+    order can then be given again, and is carried out once. AnomalousLoadError, where the contract
+    demands it of a load that is odd beside earlier ones, unless `accept_anomalies`.
     """
     try:
         async with pool.acquire() as connection:
@@ -124,7 +118,13 @@ async def load_source(
                     # Under the lock: the COMMIT of an earlier try may still be on its way.
                     if settled := await _settled(connection, order):
                         return settled
-                    return await _load(connection, source, order, on_progress)
+                    return await _load(
+                        connection,
+                        source,
+                        order,
+                        accept_anomalies=accept_anomalies,
+                        on_progress=on_progress,
+                    )
     except TRANSIENT as error:
         raise lost_connection(order.path, error) from error
 
@@ -155,7 +155,12 @@ async def _settled(connection: Connection, order: Order) -> Report | None:
 
 
 async def _load(
-    connection: Connection, source: RowSource, order: Order, on_progress: Progress | None
+    connection: Connection,
+    source: RowSource,
+    order: Order,
+    *,
+    accept_anomalies: bool,
+    on_progress: Progress | None,
 ) -> Report:
     spec = order.spec or await stage_text(connection, order.table, source.header)
     binding = (
@@ -167,7 +172,7 @@ async def _load(
     )
     landing = await create_landing(connection, spec, entry.batch_id)
     with Quarantine(entry) as quarantine:
-        stream = _Stream(source, spec, binding, quarantine, on_progress, order.path)
+        stream = RowStream(source, spec, binding, quarantine, on_progress, order.path)
         rows = await copy_binary(
             connection,
             STAGING,
@@ -194,7 +199,24 @@ async def _load(
     )
     ledger.refuse_imbalance(order.path)
     staged_in = await keep_batch(connection, spec, landing, rows)
-    notes = (*source.notes, *_drift(binding, order))
+    profile = LoadProfile(
+        dataset=order.table,
+        feed=name_feed(order.path),
+        read=ledger.read,
+        duplicates=ledger.duplicates,
+        quarantined=quarantined,
+        columns=stream.profile.columns(stream.tally, stream.survey, rows, merged),
+    )
+    anomalies = await judge(connection, profile, spec)
+    found = refuse_anomalies(anomalies, spec, order.path, accept=accept_anomalies)
+    await keep_profile(
+        connection,
+        profile,
+        anomalies,
+        execution_id=order.execution_id,
+        batch_id=entry.batch_id,
+    )
+    notes = (*source.notes, *_drift(binding, order), *found)
     await write_entry(connection, entry, source, staged_in, ledger, notes, stream.tally)
     rules = {_rule_name(*rule): count for rule, count in quarantine.rules.most_common()}
     return Report(order.path, order.table, Outcome.LOADED, ledger, notes=notes, rules=rules)
@@ -216,56 +238,3 @@ def _drift(binding: Binding, order: Order) -> list[str]:
 
 def _rule_name(column: str | None, rule: str) -> str:
     return f"{column}: {rule}" if column else rule
-
-
-class _Stream:
-    """The source's rows on their way into COPY; reading and cleaning run ahead in threads."""
-
-    def __init__(
-        self,
-        source: RowSource,
-        spec: Spec,
-        binding: Binding,
-        quarantine: Quarantine,
-        on_progress: Progress | None,
-        path: str,
-    ) -> None:
-        self.tally = Tally()
-        self.survey = Survey(spec, source.size_bytes)
-        schema = {each.name: each.dtype for each in spec.columns}
-        schema |= {LINE: pl.Int64(), ROW_HASH: pl.Int64(), EXTRA: pl.String()}
-        self.columns = tuple(schema)
-        self._encoder = CopyEncoder(pl.Schema(schema), json_columns=(EXTRA,))
-        self._source = source
-        self._spec = spec
-        self._binding = binding
-        self._quarantine = quarantine
-        self._on_progress = on_progress
-        self._path = path
-
-    async def encoded(self) -> AsyncGenerator[bytes, None]:
-        """Yield the accepted rows as a binary COPY stream, and put the others aside."""
-        async with aclosing(prefetch(from_thread(iter(self._source)))) as blocks:
-            async for block in blocks:
-                yield await asyncio.to_thread(self._encode, block)
-                if self._on_progress is not None:
-                    self._on_progress(block.read_bytes)
-        yield self._encoder.finish()
-
-    def _encode(self, block: RowBlock) -> bytes:
-        accepted, rejects = clean(
-            block.cells,
-            block.lines,
-            block.raw_text,
-            spec=self._spec,
-            binding=self._binding,
-            tally=self.tally,
-        )
-        self._quarantine.add(
-            Reject(each.line, each.reason, None, each.detail, each.raw) for each in block.broken
-        )
-        self._quarantine.add(rejects)
-        self.survey.observe(accepted)
-        # Early, so that a file of another kind is not read to its end; and again after the last.
-        refuse_changed_types(self.tally, self._spec, self._path)
-        return self._encoder.encode(accepted)

@@ -12,9 +12,17 @@ from tasks.manifest import find_loaded, note_untouched
 
 
 async def load_fetched(
-    pool: Pool, fetched: Fetched, order: Order, *, force: bool = False
+    pool: Pool,
+    fetched: Fetched,
+    order: Order,
+    *,
+    force: bool = False,
+    accept_anomalies: bool = False,
 ) -> Report:
-    """Leave an endpoint's records in the database, once; an answer with nothing new stays alone."""
+    """Leave an endpoint's records in the database, once; an answer with nothing new stays alone.
+
+    accept_anomalies: load them even if their contract refuses so odd a load.
+    """
 
     async def load() -> Report:
         async with pool.acquire() as connection:
@@ -35,7 +43,7 @@ async def load_fetched(
             sha256=fetched.sha256,
             header=order.spec.names if order.spec else (),
         )
-        report = await load_source(pool, source, order)
+        report = await load_source(pool, source, order, accept_anomalies=accept_anomalies)
         return replace(report, notes=(*fetched.notes, *report.notes))
 
     return await noting_refusal(pool, order, load)

@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from infra.logs import tag_lines
-from infra.postgres.connection import TRANSIENT, Pool
+from infra.postgres.connection import TRANSIENT, Connection, Pool
 from schemas.errors import RefusedError
 from tasks.csv_source import SourceFile
 from tasks.discover_files import Found
 from tasks.extract_csv import CsvFile
 from tasks.extract_frame_file import read_frame_file
+from tasks.keep_profile import AnomalousLoadError, keep_anomalies
 from tasks.load import (
     Order,
     Outcome,
@@ -32,11 +33,13 @@ async def load_found(
     order: Order,
     *,
     force: bool = False,
+    accept_anomalies: bool = False,
     on_progress: Progress | None = None,
 ) -> Report:
     """Leave the file's rows in the database once, and what became of the file in the manifest.
 
     A file whose bytes and contract are those of its last load is left alone, unless `force`.
+    accept_anomalies: load it even if its contract refuses so odd a load.
     Raises what load_source raises; a refused file stands in the manifest with the reason.
     """
 
@@ -46,7 +49,9 @@ async def load_found(
         if before is not None and not force and await asyncio.to_thread(_is_same, before, found):
             return await _leave_alone(pool, order, before)
         source = await asyncio.to_thread(open_source, found)
-        report = await load_source(pool, source, order, on_progress=on_progress)
+        report = await load_source(
+            pool, source, order, accept_anomalies=accept_anomalies, on_progress=on_progress
+        )
         return replace(report, notes=(*report.notes, *_changes(before, order, force=force)))
 
     return await noting_refusal(pool, order, load)
@@ -62,12 +67,24 @@ async def noting_refusal(pool: Pool, order: Order, load: Callable[[], Awaitable[
             with tag_lines(dataset=order.table):
                 return await find_settled(pool, order) or await load()
         except RefusedError as error:
-            async with pool.acquire() as connection:
-                refused = replace(order.entry, load_id=uuid.uuid4())
-                await note_untouched(connection, refused, Outcome.REFUSED, str(error), None)
+            async with pool.acquire() as connection, connection.transaction():
+                await _write_refusal(connection, order, error)
             raise
     except TRANSIENT as error:
         raise lost_connection(order.path, error) from error
+
+
+async def _write_refusal(connection: Connection, order: Order, error: RefusedError) -> None:
+    refused = replace(order.entry, load_id=uuid.uuid4())
+    batch_id = await note_untouched(connection, refused, Outcome.REFUSED, str(error), None)
+    if isinstance(error, AnomalousLoadError):
+        await keep_anomalies(
+            connection,
+            error.anomalies,
+            execution_id=order.execution_id,
+            batch_id=batch_id,
+            was_refused=True,
+        )
 
 
 def open_source(found: Found) -> RowSource:

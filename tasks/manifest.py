@@ -157,14 +157,17 @@ async def is_late(connection: Connection, entry: Entry, version: dt.datetime) ->
 
 async def note_untouched(
     connection: Connection, entry: Entry, status: str, message: str, size_bytes: int | None
-) -> None:
-    """Write down a source of which nothing was loaded: it was unchanged, or refused."""
-    await connection.execute(
+) -> int:
+    """Write down a source of which nothing was loaded, and return its line's number.
+
+    It was unchanged, or refused.
+    """
+    line: int = await connection.fetchval(
         """
         INSERT INTO metadata.source_files
             (execution_id, load_id, dataset, path, status, contracted, contract_version,
              message, size_bytes)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id
         """,
         entry.execution_id,
         entry.load_id,
@@ -176,3 +179,4 @@ async def note_untouched(
         message,
         size_bytes,
     )
+    return line

@@ -16,6 +16,8 @@ from tasks.clean import LINE, ROW_HASH, Tally, bind, clean
 from tasks.envelopes import SourceMessages, decode_envelopes
 from tasks.messages import DeadLetter, Messages
 from tasks.payload_cells import SourceRows, decode_payloads
+from tasks.profile import ColumnProfile
+from tasks.profile_rows import Extremes, describe_columns
 from tasks.survey import CALENDAR
 
 VERSION = "_version"
@@ -113,6 +115,8 @@ class MessageRows:
     dead: tuple[DeadLetter, ...]
     tallies: dict[str, Tally] = field(default_factory=dict)
     """What was seen of each dataset, by table."""
+    profiles: dict[str, tuple[ColumnProfile, ...]] = field(default_factory=dict)
+    """What its columns hold, by table; how many values differ is not counted."""
 
 
 def make_rows(messages: Messages, specs: Mapping[str, Spec]) -> MessageRows:
@@ -140,7 +144,20 @@ def make_rows(messages: Messages, specs: Mapping[str, Spec]) -> MessageRows:
             rows, rejected = _check(each, spec, tally)
             dead += rejected
             datasets.append(_place(rows, each, spec, messages, now))
-    return MessageRows(messages, tuple(_join(datasets)), tuple(dead), tallies)
+    joined = tuple(_join(datasets))
+    return MessageRows(messages, joined, tuple(dead), tallies, _profile(joined, tallies))
+
+
+def _profile(
+    datasets: Iterable[DatasetRows], tallies: Mapping[str, Tally]
+) -> dict[str, tuple[ColumnProfile, ...]]:
+    profiles = {}
+    for each in datasets:
+        extremes = Extremes(each.spec)
+        extremes.observe(each.rows)
+        table = each.spec.table
+        profiles[table] = describe_columns(each.spec, tallies[table], extremes)
+    return profiles
 
 
 def _without_contract(part: SourceMessages) -> Iterator[DeadLetter]:

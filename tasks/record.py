@@ -1,7 +1,6 @@
 """Run history: a row in metadata.pipeline_executions from the first instant, true at the end."""
 
 import asyncio
-import datetime as dt
 import json
 import os
 import socket
@@ -12,17 +11,17 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import asyncpg
-import psutil
 
 from infra.logs import lines_of_run
 from infra.postgres.connection import TRANSIENT, Connection, Pool
 from infra.redaction import redact
 from schemas.errors import TransientError
+from tasks.mark_dead_runs import mark_dead_runs
+from tasks.process_identity import identify_process
+from tasks.run_lock import LOCK_BASE, RunLock
 
-_LOCK_BASE = 0x51C4 << 48
-"""A run holds this advisory lock plus its id while it lives; whoever gets it, the run is dead."""
 _END_WAITS_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
-"""How long a PostgreSQL that is restarting is waited for; after that the next run marks the row."""
+"""How long a PostgreSQL that is restarting is waited for; after that the janitor marks the row."""
 
 
 @dataclass(slots=True)
@@ -50,70 +49,37 @@ async def record_execution(
 
     ends_when_told: for a run that goes on for ever; to be cancelled is no failure of it.
     First, runs of this pipeline whose process is gone are marked FAILED. A run is alive while
-    its own connection holds an advisory lock: PostgreSQL releases it when the process dies,
-    however it does, and on whatever host.
+    it holds an advisory lock over a connection of its own: PostgreSQL releases it when the process
+    dies, however it does, and on whatever host.
     """
-    async with pool.acquire() as connection:
+    lock = RunLock(pool)
+    try:
+        connection = await lock.connect()
         execution = await _start(connection, pipeline_name, flow_run_id, parameters or {})
         execution.ends_when_told = ends_when_told
-        await mark_dead_runs(connection, pipeline_name, but=execution.id)
+        await mark_dead_runs(connection, pipeline_name=pipeline_name, but=execution.id)
         async with lines_of_run(execution_id=execution.id, pipeline_name=pipeline_name):
             try:
-                yield execution
+                async with _kept(lock, execution):
+                    yield execution
             except BaseException as error:
                 # A cancelled run too must not stay RUNNING: its end is written before it goes.
-                await asyncio.shield(_end(pool, connection, execution, error))
+                await asyncio.shield(_end(pool, lock, execution, error))
                 raise
-            await _end(pool, connection, execution, None)
+            await _end(pool, lock, execution, None)
+    finally:
+        await lock.leave()
 
 
-async def mark_dead_runs(connection: Connection, pipeline_name: str, *, but: int) -> list[int]:
-    """Mark the pipeline's RUNNING rows that nobody lives behind as FAILED; returns their ids."""
-    running = await connection.fetch(
-        "SELECT id, host, process_id, start_time FROM metadata.pipeline_executions"
-        " WHERE pipeline_name = $1 AND status = 'RUNNING' AND id <> $2",
-        pipeline_name,
-        but,
-    )
-    dead = []
-    for row in running:
-        lock = _LOCK_BASE + row["id"]
-        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", lock):
-            continue
-        if _lives_here(row["host"], row["process_id"], row["start_time"]):
-            # Its connection broke, as when PostgreSQL was restarted; it will write its own end.
-            await connection.execute("SELECT pg_advisory_unlock($1)", lock)
-            continue
-        marked = await connection.fetchval(
-            """
-            UPDATE metadata.pipeline_executions
-            SET status = 'FAILED', end_time = clock_timestamp(),
-                error_message = 'The run was killed: its process ended without a word. What it '
-                    'had committed is there, and the next run does the rest.'
-            WHERE id = $1 AND status = 'RUNNING' RETURNING id
-            """,
-            row["id"],
-        )
-        await connection.execute("SELECT pg_advisory_unlock($1)", lock)
-        if marked is not None:
-            dead.append(marked)
-    return dead
-
-
-_CLOCK_SKEW_SECONDS = 60.0
-"""How far this machine's clock may be ahead of PostgreSQL's."""
-
-
-def _lives_here(host: str, process_id: int, start_time: dt.datetime) -> bool:
-    """Tell whether the process is on this machine and was there when the run began."""
-    if host != socket.gethostname():
-        return False
+@asynccontextmanager
+async def _kept(lock: RunLock, execution: Execution) -> AsyncIterator[None]:
+    """Have the lock taken again while the block is under way, should it be lost."""
+    keeping = asyncio.create_task(lock.keep(execution.id, execution.warnings))
     try:
-        process = psutil.Process(process_id)
-        is_the_same = process.create_time() <= start_time.timestamp() + _CLOCK_SKEW_SECONDS
-        return is_the_same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+        yield
+    finally:
+        keeping.cancel()
+        await asyncio.wait({keeping})
 
 
 async def hold_execution(connection: Connection, execution: Execution) -> None:
@@ -151,25 +117,29 @@ async def _start(
         """
         WITH started AS (
             INSERT INTO metadata.pipeline_executions
-                (pipeline_name, flow_run_id, parameters, host, process_id)
-            VALUES ($1, $2, $3, $4, $5) RETURNING id
+                (pipeline_name, flow_run_id, parameters, host, process_id, process_identity)
+            VALUES ($1, $2, $3, $4, $5, $6) RETURNING id
         )
-        SELECT id FROM started, LATERAL (SELECT pg_advisory_lock($6 + started.id)) AS held
+        SELECT id FROM started, LATERAL (SELECT pg_advisory_lock($7 + started.id)) AS held
         """,
         pipeline_name,
         flow_run_id,
         json.dumps(parameters, default=str),
         socket.gethostname(),
         os.getpid(),
-        _LOCK_BASE,
+        identify_process(os.getpid()),
+        LOCK_BASE,
     )
     return Execution(execution_id, pipeline_name)
 
 
 async def _end(
-    pool: Pool, connection: Connection, execution: Execution, error: BaseException | None
+    pool: Pool, lock: RunLock, execution: Execution, error: BaseException | None
 ) -> None:
-    # The run's lock goes with its connection: back in the pool, that is reset.
+    connection = lock.connection
+    if connection is None:
+        await _end_elsewhere(pool, execution, error)
+        return
     try:
         await _write_end(connection, execution, error)
     except TRANSIENT:
@@ -220,4 +190,9 @@ def describe(error: BaseException) -> str:
     """Return the error as one line for a person."""
     if isinstance(error, asyncio.CancelledError):
         return "The run was cancelled."
+    if isinstance(error, SystemExit):
+        # What Prefect's console does when nobody reads its lines any more.
+        if isinstance(error.__context__, BrokenPipeError):
+            return "The worker that printed the run's lines was killed, and the run ended with it."
+        return f"The run's process was told to exit (code {error.code})."
     return str(error) or type(error).__name__

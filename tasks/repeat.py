@@ -19,6 +19,7 @@ log = structlog.get_logger("sluiceway.repeat")
 END_SECONDS = 10.0
 """How long the turn under way may go on once the process is told to end."""
 
+_ENDS = (signal.SIGTERM, signal.SIGINT)
 Turn = Callable[[], Awaitable[Any]]
 
 
@@ -30,20 +31,43 @@ async def repeat(turn: Turn, *, every_seconds: float, name: str) -> None:
     """
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDS:
         loop.add_signal_handler(number, told.set)
     trouble = ""
-    while not told.is_set():
-        under_way = asyncio.ensure_future(turn())
-        waiting = asyncio.ensure_future(told.wait())
-        await asyncio.wait({under_way, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if not under_way.done():
-            await asyncio.wait({under_way}, timeout=END_SECONDS)
-            under_way.cancel()
-        waiting.cancel()
-        trouble = _tell(name, await _outcome_of(under_way), trouble)
+    try:
+        while not told.is_set():
+            under_way = asyncio.ensure_future(turn())
+            waiting = asyncio.ensure_future(told.wait())
+            await asyncio.wait({under_way, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if not under_way.done():
+                await asyncio.wait({under_way}, timeout=END_SECONDS)
+                under_way.cancel()
+            waiting.cancel()
+            trouble = _tell(name, await _outcome_of(under_way), trouble)
+            await _wait_until_due(told, every_seconds)
+    finally:
+        for number in _ENDS:
+            loop.remove_signal_handler(number)
+
+
+async def _wait_until_due(told: asyncio.Event, every_seconds: float) -> None:
+    """Return at the next full multiple by the clock, or once told.
+
+    Never before it: a turn that began a moment early would be of the minute before, and the next
+    minute would have none.
+    """
+    due = _next_due(every_seconds)
+    while not told.is_set() and (left := due - time.time()) > 0:
+        if left > every_seconds:
+            # The clock was set back meanwhile.
+            due = _next_due(every_seconds)
+            continue
         with suppress(TimeoutError):
-            await asyncio.wait_for(told.wait(), every_seconds - time.time() % every_seconds)
+            await asyncio.wait_for(told.wait(), left)
+
+
+def _next_due(every_seconds: float) -> float:
+    return (time.time() // every_seconds + 1) * every_seconds
 
 
 async def _outcome_of(turn: "asyncio.Future[Any]") -> BaseException | None:

@@ -28,6 +28,7 @@ class JobRunner:
         *,
         force: bool,
         concurrent: int,
+        accept_anomalies: bool = False,
     ) -> None:
         """Take what all of the run's loads share."""
         self._pool = pool
@@ -35,6 +36,7 @@ class JobRunner:
         self._progress = progress
         self._log = log.bind(run=run.id)
         self._force = force
+        self._accept_anomalies = accept_anomalies
         self._slots = asyncio.Semaphore(concurrent)
 
     async def run_all(self, jobs: Sequence[Job]) -> list[Report]:
@@ -93,6 +95,7 @@ class JobRunner:
             found,
             order,
             force=self._force,
+            accept_anomalies=self._accept_anomalies,
             on_progress=self._progress.follow(found.path),
         )
 
@@ -102,7 +105,13 @@ class JobRunner:
             fetched = await fetch_endpoint(endpoint)
         except SluicewayError as error:
             return Report(order.path, job.table, Outcome.UNREACHABLE, message=str(error))
-        return await load_answer(self._pool, fetched, order, force=self._force)
+        return await load_answer(
+            self._pool,
+            fetched,
+            order,
+            force=self._force,
+            accept_anomalies=self._accept_anomalies,
+        )
 
     def _tell(self, job: Job, report: Report) -> None:
         ledger = report.ledger

@@ -27,7 +27,7 @@ from tasks.extract_api import fetch_endpoint as fetch
 from tasks.extract_frame import FrameBlock, from_frame
 from tasks.load import Order, Progress, Report, load_source
 from tasks.load_endpoint import load_fetched
-from tasks.load_file import load_found
+from tasks.load_file import load_found, noting_refusal
 from tasks.prune_staging import prune_batches
 
 RETRIES = 3
@@ -55,10 +55,18 @@ async def load_file(
     order: Order,
     *,
     force: bool = False,
+    accept_anomalies: bool = False,
     on_progress: Progress | None = None,
 ) -> Report:
     """Leave a file's rows in the database, once; a file that was loaded as it is stays alone."""
-    return await load_found(pool, found, order, force=force, on_progress=on_progress)
+    return await load_found(
+        pool,
+        found,
+        order,
+        force=force,
+        accept_anomalies=accept_anomalies,
+        on_progress=on_progress,
+    )
 
 
 @task(task_run_name="fetch {endpoint.dataset}", tags=["extract"], **REPEATABLE)
@@ -69,9 +77,16 @@ async def fetch_endpoint(endpoint: Endpoint) -> Fetched:
 
 
 @task(task_run_name="load {order.table} from its API", tags=["load"], **REPEATABLE)
-async def load_answer(pool: Pool, fetched: Fetched, order: Order, *, force: bool = False) -> Report:
+async def load_answer(
+    pool: Pool,
+    fetched: Fetched,
+    order: Order,
+    *,
+    force: bool = False,
+    accept_anomalies: bool = False,
+) -> Report:
     """Leave an endpoint's records in the database, once."""
-    return await load_fetched(pool, fetched, order, force=force)
+    return await load_fetched(pool, fetched, order, force=force, accept_anomalies=accept_anomalies)
 
 
 @task(task_run_name="validate {dataset.__name__}", tags=["validate"], cache_policy=NO_CACHE)
@@ -113,15 +128,22 @@ async def load_frame(
     *,
     execution_id: int,
     name: str = "frame",
+    accept_anomalies: bool = False,
 ) -> Report:
     """Leave a frame's rows in the database, by the same path that files take.
 
-    name: what the manifest and the quarantine call the frame.
+    name: what the manifest and the quarantine call the frame. Frames of one name, dates and numbers
+    in it aside, are compared with each other. accept_anomalies: load it even if its contract
+    refuses so odd a load.
     """
     # The task run's own id: a repetition after a COMMIT whose answer was lost loads nothing twice.
     load_id = UUID(task_run.id) if task_run.id else uuid4()
     order = Order(execution_id, name, dataset.spec.table, dataset.spec, load_id)
-    return await load_source(pool, from_frame(frame), order)
+
+    async def load() -> Report:
+        return await load_source(pool, from_frame(frame), order, accept_anomalies=accept_anomalies)
+
+    return await noting_refusal(pool, order, load)
 
 
 @task(task_run_name="prune staging", tags=["retention"], **REPEATABLE)

@@ -56,6 +56,11 @@ class Survey:
             return pl.DataFrame()
         return pl.concat(self._suspects).unique()
 
+    @property
+    def all_differ(self) -> bool:
+        """Whether no key can occur more than once."""
+        return bool(self._key) and not self._suspect_count
+
     def references(self, column: str) -> pl.Series | None:
         """Return the distinct values of a column that names rows; None: too many to remember."""
         return self._references[column].values()
@@ -124,10 +129,12 @@ class _Distinct:
         self._pending = 0
         self._known = 0
         self._overflown = False
+        self._is_compact = False
 
     def add(self, values: pl.Series) -> None:
         if self._overflown:
             return
+        self._is_compact = False
         values = values.drop_nulls()
         if values.dtype == pl.Int64 and len(values):
             # Most identifiers are small numbers: a table of them is exact, and much faster.
@@ -148,7 +155,7 @@ class _Distinct:
         return None if self._overflown else self._parts[0]
 
     def _compact(self) -> None:
-        if self._overflown:
+        if self._overflown or self._is_compact:
             return
         small = pl.Series(np.flatnonzero(self._small))
         parts = [small, *self._parts] if len(small) else self._parts
@@ -156,6 +163,7 @@ class _Distinct:
         self._known, self._pending = len(union), 0
         self._overflown = self._known > MAX_VALUES
         self._parts = [] if self._overflown else [union]
+        self._is_compact = True
 
 
 def _repeated_within(hashes: np.ndarray) -> np.ndarray:

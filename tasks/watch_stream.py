@@ -5,8 +5,9 @@ at the next turn.
 """
 
 import asyncio
+import datetime as dt
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -14,8 +15,9 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from infra.kafka.client import UNREACHABLE
-from infra.postgres.connection import TRANSIENT, Pool
+from infra.postgres.connection import TRANSIENT, Connection, Pool
 from infra.settings import Settings
+from schemas.datasets import DATASETS
 from schemas.errors import TransientError
 from tasks.clean import Tally, summarise
 from tasks.consume import Consumer
@@ -23,6 +25,7 @@ from tasks.load_batch import BatchReport
 from tasks.message_rows import MessageRows
 from tasks.record import Execution, fold_counts, hold_execution
 from tasks.relay_dead_letters import relay
+from tasks.stream_days import StreamDays, close_days
 from tasks.stream_lag import Lag, LagProbe, prune_lag, write_lag
 
 log = structlog.get_logger("sluiceway.stream")
@@ -38,12 +41,39 @@ class Quality:
     """What the contracts let through and did not, since it was last written down."""
 
     tallies: dict[str, Tally] = field(default_factory=dict)
+    days: StreamDays = field(default_factory=StreamDays)
     batch_id: int = 0
 
     def add(self, report: BatchReport, rows: MessageRows) -> None:
         """Take note of a committed batch."""
         self.batch_id = report.batch_id
-        for table, tally in rows.tallies.items():
+        self._add(rows.tallies)
+        self.days.add(report, rows, now=dt.datetime.now(dt.UTC))
+
+    def take_back(self, earlier: "Quality") -> None:
+        """Take note of what could not be written down."""
+        self.batch_id = self.batch_id or earlier.batch_id
+        self._add(earlier.tallies)
+        self.days.take_back(earlier.days)
+
+    async def write(self, connection: Connection, execution_id: int) -> None:
+        """Write it down, in the caller's transaction."""
+        await connection.executemany(
+            """
+            INSERT INTO metadata.quality_results
+                (execution_id, batch_id, dataset, column_name, rule, checked, failed, statistics)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+            """,
+            [
+                (execution_id, self.batch_id, table, *result)
+                for table, tally in self.tallies.items()
+                for result in summarise(tally)
+            ],
+        )
+        await self.days.write(connection, execution_id=execution_id)
+
+    def _add(self, tallies: Mapping[str, Tally]) -> None:
+        for table, tally in tallies.items():
             self.tallies.setdefault(table, Tally()).add(tally)
 
 
@@ -53,6 +83,7 @@ class StreamWatch:
     def __init__(self, pool: Pool, settings: Settings, execution: Execution) -> None:
         """Watch nothing yet."""
         self.quality = Quality()
+        self._specs = {each.spec.table: each.spec for each in DATASETS}
         self._pool = pool
         self._settings = settings
         self._execution = execution
@@ -62,6 +93,7 @@ class StreamWatch:
     def note(self, report: BatchReport, rows: MessageRows) -> None:
         """Take note of a committed batch."""
         self.quality.add(report, rows)
+        self._specs |= {each.spec.table: each.spec for each in rows.datasets}
 
     async def run(self, consumer: Consumer) -> None:
         """Watch until cancelled."""
@@ -75,6 +107,7 @@ class StreamWatch:
         self._execution.records_processed = consumer.progress.messages
         self._execution.warnings += consumer.source.notes
         await self._try(self._write_counts, "the last counts could not be written")
+        await self._try(self._close_days, "a day that is over could not be judged")
 
     async def _keep(self, watcher: Callable[[], Awaitable[None]]) -> None:
         """Run a watcher for ever: a fault in it is told, and ends neither it nor the consumer."""
@@ -117,6 +150,7 @@ class StreamWatch:
             self._execution.records_processed = consumer.progress.messages
             await self._try(self._write_counts, "the counts cannot be written")
             await self._try(self._fold_counts, "the counts cannot be added up")
+            await self._try(self._close_days, "a day that is over cannot be judged")
 
     def _say(self, consumer: Consumer) -> None:
         """Write one line about what was done since the last one."""
@@ -157,24 +191,20 @@ class StreamWatch:
         try:
             async with self._pool.acquire() as connection:
                 await hold_execution(connection, self._execution)
-                await connection.executemany(
-                    """
-                    INSERT INTO metadata.quality_results
-                        (execution_id, batch_id, dataset, column_name, rule, checked, failed,
-                         statistics)
-                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-                    """,
-                    [
-                        (self._execution.id, quality.batch_id, table, *result)
-                        for table, tally in quality.tallies.items()
-                        for result in summarise(tally)
-                    ],
-                )
+                async with connection.transaction():
+                    await quality.write(connection, self._execution.id)
         except BaseException:
-            for table, tally in self.quality.tallies.items():
-                quality.tallies.setdefault(table, Tally()).add(tally)
-            self.quality = quality
+            self.quality.take_back(quality)
             raise
+
+    async def _close_days(self) -> None:
+        async with self._pool.acquire() as connection:
+            self._execution.warnings += await close_days(
+                connection,
+                self._specs,
+                execution_id=self._execution.id,
+                now=dt.datetime.now(dt.UTC),
+            )
 
     async def _fold_counts(self) -> None:
         async with self._pool.acquire() as connection:

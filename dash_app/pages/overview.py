@@ -79,6 +79,7 @@ def lay_out(range: str = "24h", **_: Any) -> Component:  # noqa: A002 - the addr
                 note="Loaded and quarantined by day, UTC.",
             ),
             card("Freshness", place("overview-freshness", height=200)),
+            least=460,
         ),
         card(
             f"The last {TIMELINE_HOURS} hours",

@@ -11,7 +11,8 @@ from dash.development.base_component import Component
 from dash_app import formats
 from dash_app.figures import BLUE, GREY, Figure, Series, bars, say
 from dash_app.masking import show_reason
-from dash_app.pages import quarantine
+from dash_app.pages import quality_profile, quarantine
+from dash_app.pages.anomaly_table import list_anomalies
 from dash_app.pages.days import DEFAULT_RANGE, RANGES, first_day, mark_days, read_range
 from dash_app.pages.quality_rules import (
     draw_failures,
@@ -35,6 +36,7 @@ from dash_app.parts import (
     stats,
     table,
 )
+from dash_app.queries import anomalies as ask_anomalies
 from dash_app.queries import quality as ask
 from dash_app.queries.quarantine import read_choice
 from dash_app.view import View
@@ -84,6 +86,13 @@ def lay_out(
             className="filters",
         ),
         place("quality-summary", height=84),
+        card(
+            "Anomalies",
+            place("quality-anomalies", height=60),
+            note="Loads that are not as the earlier ones of their feed let expect, in this time: "
+            f"the newest {ask_anomalies.SHOWN}.",
+        ),
+        *quality_profile.lay_out(),
         grid(
             card(
                 "Pass rate by rule",
@@ -133,6 +142,8 @@ def register(panels: Panels) -> None:
     dataset, chosen = Input("quality-dataset", "value"), Input("quality-range", "value")
     panels.remember("quality", dataset, chosen, *quarantine.FILTERS)
     panels.content("quality-summary", draw_summary, dataset, chosen)
+    panels.content("quality-anomalies", draw_anomalies, dataset, chosen)
+    quality_profile.register(panels, dataset)
     panels.figure("quality-rates", draw_rates, dataset, chosen)
     panels.figure("quality-failures", draw_failures, dataset, chosen)
     panels.figure("quality-duplicates", draw_duplicates, dataset, chosen)
@@ -172,6 +183,18 @@ async def draw_summary(view: View, dataset: object, chosen: object) -> Children:
     )
 
 
+async def draw_anomalies(view: View, dataset: object, chosen: object) -> Children:
+    """Return a line for each load that looked odd, the newest on top."""
+    since = dt.datetime.combine(first_day(view.now.date(), chosen), dt.time.min, dt.UTC)
+    rows = await ask_anomalies.find_newest(view.reader, read_dataset(dataset), since)
+    if not rows:
+        return empty(
+            "No load looked odd in this time.",
+            "Each is compared with earlier ones, once there are enough of them.",
+        )
+    return list_anomalies(view, rows, caption="Anomalies")
+
+
 async def draw_duplicates(view: View, dataset: object, chosen: object) -> Figure:
     """Return duplicates and superseded rows by day."""
     rows = await ask.count_rows(
@@ -198,8 +221,7 @@ async def draw_drift(view: View, dataset: object, chosen: object) -> Children:
     since = dt.datetime.combine(first_day(view.now.date(), chosen), dt.time.min, dt.UTC)
     rows = await ask.find_drift(view.reader, datasets, since)
     unrecorded = html.P(
-        "Which columns messages had beyond their contract, and how values are distributed, is not "
-        "recorded yet.",
+        "Which columns messages had beyond their contract is not recorded.",
         className="card-note",
     )
     if not rows:

@@ -96,7 +96,7 @@ async def draw_rules(view: View, dataset: object, chosen: object) -> Children:
                 column or formats.NOTHING,
                 link(rule, _quarantine_of(name, rule)),
                 formats.count(count),
-                _share(count, checked[name]),
+                formats.small_share(count, checked[name]),
             ]
             for (name, column, rule), count in total.most_common(_LISTED_RULES)
         ],
@@ -119,7 +119,7 @@ async def draw_missing(view: View, dataset: object, chosen: object) -> Children:
         [
             [
                 f"{row['dataset']}.{row['column_name']}",
-                _share(row["missing"], row["checked"]),
+                formats.small_share(row["missing"], row["checked"]),
                 formats.count(row["checked"]),
                 formats.count(row["filled"]),
                 formats.count(row["mistyped"]),
@@ -173,8 +173,3 @@ def _failures(name: str, by_day: Counter[dt.date], number: int) -> Series:
 
 def _quarantine_of(dataset: str, rule: str) -> str:
     return quarantine.page_address(read_choice(dataset, rule, None, None))
-
-
-def _share(part: int, whole: int) -> str:
-    shown = formats.share(part, whole)
-    return "< 0.1 %" if part and shown == "0.0 %" else shown

@@ -13,6 +13,7 @@ from dash_app.pages.run_results import draw_files, draw_ledger, draw_logs, draw_
 from dash_app.panels import Children, Panels
 from dash_app.parts import Part, badge, card, empty, link, moment, page, place, stat, stats
 from dash_app.queries import run as ask
+from dash_app.queries.janitor import find_acts_of
 from dash_app.view import View
 
 PATH, NAME, TITLE = "/runs/<execution_id>", "", "Run"
@@ -102,6 +103,8 @@ async def draw_head(view: View, given: Any) -> Children:
     ]
     if row["warnings"]:
         facts.append(("Warnings", html.Ul([html.Li(each) for each in row["warnings"][:100]])))
+    if acts := await find_acts_of(view.reader, row["id"]):
+        facts.append(("Janitor", [_act(view, each) for each in acts]))
     if way := _prefect(view, row):
         facts.append(("Prefect", way))
     return [
@@ -137,6 +140,12 @@ async def draw_traceback(view: View, given: Any) -> Children:
     if row is None or not row["error_traceback"]:
         return None
     return html.Pre(row["error_traceback"], className="traceback")
+
+
+def _act(view: View, act: asyncpg.Record) -> Component:
+    return html.Div(
+        [f"{act['act']} ", html.Span(moment(view, act["acted_at"])), f": {act['reason']}"]
+    )
 
 
 def _prefect(view: View, row: asyncpg.Record) -> Component | None:

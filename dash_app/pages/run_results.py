@@ -8,8 +8,10 @@ from dash.development.base_component import Component
 
 from dash_app import formats
 from dash_app.formats import Sign
+from dash_app.pages.anomaly_table import list_anomalies
 from dash_app.parts import Part, aria, badge, empty, link, moment, table
 from dash_app.queries import run as ask
+from dash_app.queries.anomalies import find_of_run
 from dash_app.view import View
 
 _TERMS = ("read", "inserted", "updated", "unchanged", "superseded", "duplicates", "quarantined")
@@ -98,8 +100,11 @@ async def draw_files(view: View, number: int) -> list[Part]:
 async def draw_quality(view: View, number: int) -> list[Part]:
     """Return the rules that were checked, and how many rows are in quarantine."""
     rejects = await ask.count_quarantined(view.reader, number)
+    odd = await find_of_run(view.reader, number)
     rows = await ask.find_quality(view.reader, number)
     drawn: list[Part] = []
+    if odd:
+        drawn.append(list_anomalies(view, odd, caption="Anomalies", has_runs=False))
     if rejects:
         more = "+" if rejects >= ask.COUNTED_REJECTS else ""
         drawn.append(

@@ -10,7 +10,7 @@ from dash import html
 from dash.development.base_component import Component
 
 from dash_app import formats
-from dash_app.pages import system_maintenance, system_uptime
+from dash_app.pages import system_maintenance, system_uptime, system_watch
 from dash_app.panels import Children, Panels
 from dash_app.parts import badge, card, empty, grid, moment, page, place, stat, stats, table
 from dash_app.queries import system as ask
@@ -25,8 +25,8 @@ MUCH = 0.9
 """A share beyond this leaves little room."""
 NOT_RECORDED = "Not recorded yet:"
 NO_CHECK = (
-    "no health check has been written. They appear here as soon as a process writes "
-    "metadata.health_checks, one row a component and minute."
+    "no part has been checked. `make up` starts the checks; anywhere else start "
+    "python -m flows.check_health --every 60 and keep it running."
 )
 
 # The first answer is the share since the call before: let there be one.
@@ -40,6 +40,7 @@ def lay_out(**given: Any) -> Component:
         card("Health checks", place("system-checks", height=120), note="The newest of each part."),
         *system_uptime.lay_out(**given),
         *system_maintenance.lay_out(),
+        system_watch.lay_out(),
         grid(
             card("PostgreSQL", place("system-server", height=200)),
             card(
@@ -59,6 +60,7 @@ def lay_out(**given: Any) -> Component:
                 note="The machine that serves these pages: PostgreSQL, Kafka and the flows may "
                 "run on others.",
             ),
+            least=460,
         ),
     )
 
@@ -68,6 +70,7 @@ def register(panels: Panels) -> None:
     panels.content("system-checks", draw_checks)
     system_uptime.register(panels)
     system_maintenance.register(panels)
+    system_watch.register(panels)
     panels.content("system-server", draw_server)
     panels.content("system-connections", draw_connections)
     panels.content("system-pool", draw_pool)

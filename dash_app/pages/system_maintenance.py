@@ -1,10 +1,8 @@
 """Maintenance windows: a card of the system's page that everybody reads and operators write."""
 
 import datetime as dt
-import re
 from collections.abc import Awaitable, Mapping
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import asyncpg
 import dash_mantine_components as dmc
@@ -12,26 +10,17 @@ import structlog
 from dash import ALL, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 
-from dash_app import formats
-from dash_app.access.users import require_operator
 from dash_app.formats import Sign
-from dash_app.moments import read_moment
+from dash_app.pages.maintenance_windows import EVERYTHING, end_window, judge, set_window
 from dash_app.panels import VIEW, Children, Panels
 from dash_app.parts import aria, card, complain, empty, moment, place, table
 from dash_app.queries import system as ask
-from dash_app.queries.system import WindowError
 from dash_app.view import View
 from schemas.errors import SluicewayError
 
 log = structlog.get_logger("sluiceway.dashboard")
 
 SHOWN = dt.timedelta(days=30)
-CANCELLED = dt.timedelta(seconds=1)
-"""A window that is called off before it began keeps its row, at this length."""
-LONGEST = dt.timedelta(days=30)
-EVERYTHING = "everything"
-NOBODY = "nobody logged in"
-"""Stands for who uses a dashboard without users."""
 _END = "maintenance-end"
 _UNEXPECTED = "It could not be set: the dashboard's log says why."
 _STATES = {
@@ -40,8 +29,6 @@ _STATES = {
     "PAST": Sign("✓", "over", "teal", ""),
     "CANCELLED": Sign("✕", "called off", "gray", "x"),
 }
-_LENGTH = re.compile(r"\+?\s*(\d{1,5})\s*(min|h|d)")
-_UNITS = {"min": "minutes", "h": "hours", "d": "days"}
 
 
 def lay_out() -> list[Component]:
@@ -150,15 +137,6 @@ async def draw_windows(view: View, _: Any = None) -> Children:
     )
 
 
-def judge(row: asyncpg.Record, now: dt.datetime) -> str:
-    """Return RUNNING, PLANNED, PAST or CANCELLED."""
-    if row["ends_at"] - row["starts_at"] <= CANCELLED:
-        return "CANCELLED"
-    if row["ends_at"] <= now:
-        return "PAST"
-    return "PLANNED" if row["starts_at"] > now else "RUNNING"
-
-
 def _mark(state: str) -> Component:
     sign = _STATES[state]
     return html.Span(
@@ -237,75 +215,3 @@ async def draw_form(view: View) -> Children:
         className="maintenance-form",
         **aria(label="Set a maintenance window"),
     )
-
-
-async def set_window(
-    view: View, component: Any = None, begin: Any = None, until: Any = None, reason: Any = None
-) -> str:
-    """Make a window; returns what was set.
-
-    Raises OperatorsOnlyError for who may not, WindowError for what makes no window.
-    """
-    user = require_operator()
-    starts_at = read_moment(str(begin or ""), view.now, view.zone, "From")
-    if not str(until or "").strip():
-        raise WindowError("Say until when: as 2 h, 15:30 or 2026-01-31 15:30.")
-    ends_at = read_end(str(until), starts_at, view.now, view.zone)
-    known = {each.component for each in await ask.find_lives(view.reader)}
-    if component and component not in known:
-        raise WindowError(f"There is no part called {str(component)[:100]}: choose one, or none.")
-    await ask.set_window(
-        view.reader,
-        window_id=None,
-        component=component or None,
-        starts_at=starts_at,
-        ends_at=ends_at,
-        reason=(reason if isinstance(reason, str) else "")[:1000].replace("\0", ""),
-        by=user.name or NOBODY,
-    )
-    log.info("a maintenance window was set", part=component or EVERYTHING, by=user.name or NOBODY)
-    return (
-        f"Set: maintenance of {component or EVERYTHING} from "
-        f"{formats.moment_text(view, starts_at)} until {formats.moment_text(view, ends_at)}."
-    )
-
-
-async def end_window(view: View, window_id: Any) -> str:
-    """End a running window, or call a planned one off; returns what was done.
-
-    Raises OperatorsOnlyError for who may not, WindowError where there is nothing to end.
-    """
-    user = require_operator()
-    is_id = isinstance(window_id, int) and 0 < window_id < 2**63
-    row = await ask.find_window(view.reader, window_id) if is_id else None
-    if row is None:
-        raise WindowError("There is no such maintenance window.")
-    state = judge(row, view.now)
-    if state not in {"RUNNING", "PLANNED"}:
-        raise WindowError("That maintenance window is over already.")
-    is_running = state == "RUNNING"
-    await ask.set_window(
-        view.reader,
-        window_id=row["id"],
-        component=row["component"],
-        starts_at=row["starts_at"],
-        ends_at=view.now if is_running else row["starts_at"] + CANCELLED,
-        reason=row["reason"],
-        by=user.name or NOBODY,
-    )
-    log.info("a maintenance window was ended", window=row["id"], by=user.name or NOBODY)
-    return f"{'Ended' if is_running else 'Called off'}: {row['reason']}"
-
-
-def read_end(given: str, starts_at: dt.datetime, now: dt.datetime, zone: ZoneInfo) -> dt.datetime:
-    """Return the moment that a person wrote, which may be a length from the start on.
-
-    Raises MomentError or WindowError with a sentence.
-    """
-    found = _LENGTH.fullmatch(given.strip().lower())
-    if found:
-        length = dt.timedelta(**{_UNITS[found[2]]: int(found[1])})
-        if length > LONGEST:
-            raise WindowError("Until: that is too long; a window lasts at most 30 days.")
-        return starts_at + length
-    return read_moment(given, now, zone, "Until")

@@ -16,15 +16,16 @@ from dash import Input, Output, html
 from dash.development.base_component import Component
 
 from dash_app import formats
+from dash_app.export_uptime import PATH as EXPORT_PATH
 from dash_app.figures import BLUE, STATE_COLOURS, Figure, Series, bars, say
 from dash_app.panels import VIEW, Children, Panels, address
 from dash_app.parts import aria, card, chart, empty, place, table
 from dash_app.queries import system as ask
 from dash_app.queries.system import Life, Minutes
 from dash_app.view import View
+from infra.uptime import TARGET
 from schemas.errors import SluicewayError
 
-TARGET = 0.995
 RANGES = {"24h": "24 hours", "7d": "7 days", "30d": "30 days", "90d": "90 days"}
 _DAYS = {"24h": 1, "7d": 7, "30d": 30, "90d": 90}
 _HOURLY_DAYS = 7
@@ -141,6 +142,21 @@ def lay_out(component: str = "", uptime: str = "24h", **_: Any) -> list[Componen
                 className="filters",
             ),
             chart("uptime-chart", "Minutes by state over time", height=220),
+            html.Div(
+                [
+                    "As CSV, all there is: ",
+                    *(
+                        html.A(
+                            f"by {unit}",
+                            href=f"{EXPORT_PATH}?by={unit}",
+                            download="",
+                            className="plain-button export",
+                        )
+                        for unit in ("hour", "month", "quarter")
+                    ),
+                ],
+                className="downloads",
+            ),
             note=f"Good minutes of those expected, against {100 * TARGET:g} %; days, months and "
             "quarters in UTC. Maintenance is set apart; a minute in which nobody checked counts "
             "as not good. The budget is what may still go wrong by the end of the period.",
@@ -170,7 +186,7 @@ async def draw_uptime(view: View) -> Children:
     """Return each component's uptime in each period, with what is left of its budget."""
     lives = await ask.find_lives(view.reader)
     if not lives:
-        return empty(NO_CHECK, "There is no uptime without checks.")
+        return empty(NO_CHECK, "Start python -m flows.check_health --every 60; `make up` does.")
     periods = make_periods(view.now)
     found = await ask.sum_minutes(
         view.reader, lives, [period.begin for period in periods], view.now

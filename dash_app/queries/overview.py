@@ -1,6 +1,7 @@
 """What the overview asks: how runs went, what is behind, what is wrong."""
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -232,7 +233,8 @@ async def count_open_letters(reader: Reader, since: dt.datetime) -> int:
         """
         SELECT count(*) FROM (
             SELECT FROM metadata.dead_letters
-            WHERE buried_at >= $1 AND coalesce(outcome, 'failed') = 'failed' LIMIT $2
+            -- Not as coalesce(): an index on all that are open would then look shorter than it is.
+            WHERE buried_at >= $1 AND (outcome IS NULL OR outcome = 'failed') LIMIT $2
         ) AS counted
         """,
         since,
@@ -241,23 +243,32 @@ async def count_open_letters(reader: Reader, since: dt.datetime) -> int:
     return found
 
 
-async def find_bad_components(reader: Reader, since: dt.datetime) -> list[asyncpg.Record]:
-    """Return the components whose newest health check since then was bad."""
+async def find_refused(
+    reader: Reader, datasets: Sequence[str], since: dt.datetime
+) -> list[asyncpg.Record]:
+    """Return sources that were refused since then and not looked at again, the newest first.
+
+    Looked for among the newest LOOKED_AT of each dataset.
+    """
+    # From the dataset on, in the order of the index, as in `quality.find_drift`.
     return await reader.fetch(
         """
-        WITH RECURSIVE named AS (
-            (SELECT component FROM metadata.health_checks ORDER BY component LIMIT 1)
-            UNION ALL
-            SELECT (SELECT h.component FROM metadata.health_checks AS h
-                    WHERE h.component > named.component ORDER BY 1 LIMIT 1)
-            FROM named WHERE named.component IS NOT NULL
-        )
-        SELECT named.component, last.* FROM named, LATERAL (
-            SELECT status, detail, checked_at FROM metadata.health_checks AS h
-            WHERE h.component = named.component AND checked_at >= $1
-            ORDER BY checked_at DESC LIMIT 1
-        ) AS last
-        WHERE last.status = 'BAD'
+        SELECT newest.dataset, newest.path, left(newest.message, 1000) AS message,
+            newest.execution_id, newest.recorded_at
+        FROM unnest($1::text[]) AS given (dataset), LATERAL (
+            SELECT id, dataset, path, status, message, execution_id, recorded_at
+            FROM metadata.source_files AS f
+            WHERE f.dataset >= given.dataset
+            ORDER BY f.dataset, f.id DESC LIMIT $3
+        ) AS newest
+        WHERE newest.dataset = given.dataset AND newest.status = 'REFUSED'
+            AND newest.recorded_at >= $2 AND NOT EXISTS (
+                SELECT FROM metadata.source_files AS later
+                WHERE later.path = newest.path AND later.id > newest.id
+            )
+        ORDER BY newest.recorded_at DESC LIMIT 100
         """,
+        list(datasets),
         since,
+        LOOKED_AT,
     )

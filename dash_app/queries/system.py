@@ -175,6 +175,26 @@ async def find_windows(reader: Reader, since: dt.datetime) -> list[asyncpg.Recor
     )
 
 
+async def find_overlapping(
+    reader: Reader, component: str | None, starts_at: dt.datetime, ends_at: dt.datetime
+) -> list[asyncpg.Record]:
+    """Return the windows that cover a part of that time, of the component or of everything.
+
+    Of every component where it is None. One that was called off before it began covers none.
+    """
+    return await reader.fetch(
+        """
+        SELECT component, starts_at, ends_at, reason FROM metadata.maintenance_windows
+        WHERE starts_at < $3 AND ends_at > $2 AND ends_at - starts_at > interval '1 second'
+            AND (component IS NULL OR component = $1 OR $1::text IS NULL)
+        ORDER BY starts_at, id LIMIT 20
+        """,
+        component,
+        starts_at,
+        ends_at,
+    )
+
+
 async def find_window(reader: Reader, window_id: int) -> asyncpg.Record | None:
     """Return a maintenance window, if there is one of that id."""
     return await reader.fetchrow(

@@ -25,6 +25,9 @@ LARGE = (
     "quarantine",
     "source_files",
     "dead_letters",
+    "alert_events",
+    "load_profiles",
+    "mail_outbox",
 )
 """Tables of the metadata schema that grow for as long as the platform runs."""
 
@@ -41,6 +44,11 @@ class Size:
     letters: int
     lag_hours: int
     table_rows: int
+    profiles: int
+    """Of loads, over 400 days."""
+    mails: int
+    alerts: int
+    """The newest runs, whose end somebody might have been told of."""
 
     @classmethod
     def of(cls, runs: int) -> Self:
@@ -53,6 +61,9 @@ class Size:
             letters=max(100, runs // 20),
             lag_hours=max(1, _LAG_HOURS * runs // _FULL),
             table_rows=max(1000, runs // 5),
+            profiles=max(400, runs // 50),
+            mails=max(100, runs * 6 // 1000),
+            alerts=runs,
         )
 
     @property

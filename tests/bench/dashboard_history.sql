@@ -302,13 +302,75 @@ JOIN metadata.pipeline_executions AS e
                    ELSE greatest(1, runs - lines / 4 + n / 4) END
 ORDER BY 1;
 
--- mail_outbox
+-- mail_outbox: one a failure would be as many; some were given up, a few still wait
 INSERT INTO metadata.mail_outbox
-    (problem, subject, body_text, body_html, created_at, sent_at)
-SELECT 'daily_etl_pipeline', 'daily_etl_pipeline failed', 'It failed.', '<p>It failed.</p>', at,
-    CASE WHEN n > 2 THEN at END
-FROM given, generate_series(1, 500) AS n,
-LATERAL (SELECT until - n * interval '9 hours' AS at) AS created;
+    (problem, subject, body_text, body_html, attempts, last_error, created_at, sent_at,
+     abandoned_at)
+SELECT 'pipeline:daily_etl_pipeline', 'daily_etl_pipeline failed',
+    repeat(md5(n::text) || E'\n', 50), repeat('<p>' || md5(n::text) || '</p>', 50),
+    CASE WHEN n < 20 THEN 9 ELSE 1 END,
+    CASE WHEN n < 20 OR n % 50 = 0 THEN '554 <img src=x onerror=alert(1)> <ops@example.org>' END,
+    at, CASE WHEN n >= 20 AND n % 50 > 0 THEN at + interval '5 seconds' END,
+    CASE WHEN n % 50 = 0 OR n = 19 THEN at + interval '1 day' END
+FROM given, generate_series(1, mails) AS n,
+LATERAL (SELECT until - n * interval '365 days' / mails - interval '1 minute' AS at) AS created;
+
+-- alert_events: one a run that ended, as the trigger on runs would have written them
+INSERT INTO metadata.alert_events
+    (kind, problem, severity, summary, execution_id, happened_at, handled_at, mail_id)
+SELECT CASE WHEN status = 'FAILED' THEN 'failure' ELSE 'success' END, 'pipeline:' || pipeline_name,
+    CASE WHEN status = 'FAILED' THEN 'error' ELSE 'info' END,
+    CASE WHEN status = 'FAILED' THEN pipeline_name || ' failed: ' || error_message
+         ELSE pipeline_name || ' succeeded' END,
+    id, end_time, CASE WHEN id < runs - 30 THEN end_time + interval '10 seconds' END,
+    CASE WHEN status = 'FAILED' AND id < runs - 30 THEN 1 + id % mails END
+FROM given, metadata.pipeline_executions
+WHERE status <> 'RUNNING' AND id > runs - alerts ORDER BY id;
+
+-- load_profiles: fifty a day for 400 days; most of them of one dataset, which comes by four feeds
+INSERT INTO metadata.load_profiles
+    (execution_id, batch_id, dataset, feed, read, duplicates, quarantined, columns, profiled_at)
+SELECT 1 + n * runs / (profiles + 1), n, dataset,
+    dataset || CASE WHEN dataset = 'sales_data' THEN '_' || n % 4 ELSE '' END || '.csv',
+    read, pg_temp.draw(n, 121, 9), pg_temp.draw(n, 122, 5), (
+        SELECT jsonb_object_agg(name, jsonb_build_object(
+            'rows', read, 'missing', read * pg_temp.draw(n + place, 123, 60) / 1000,
+            'mistyped', 0, 'distinct', read / 3, 'minimum', '0.01', 'maximum', md5(n::text)))
+        FROM unnest(ARRAY['order_id', 'customer_id', 'product_id', 'order_date', 'quantity',
+                          'unit_price', 'discount', 'channel'])
+            WITH ORDINALITY AS named (name, place)
+    ),
+    until - (profiles - n) * interval '400 days' / profiles
+FROM given, generate_series(1, profiles) AS n,
+LATERAL (
+    SELECT (ARRAY['customers', 'products', 'api_users', 'sales_data'])
+            [least(4, 1 + pg_temp.draw(n, 124, 10))] AS dataset,
+        2000 + pg_temp.draw(n, 125, 900) AS read
+) AS came;
+
+-- anomalies: one load in twenty
+INSERT INTO metadata.anomalies
+    (dataset, feed, column_name, rule, severity, observed, expected, low, high, summary,
+     execution_id, batch_id, was_refused, detected_at)
+SELECT dataset, feed, CASE rule WHEN 'null_rate' THEN 'channel' END, rule,
+    CASE WHEN p.id % 3 = 0 THEN 'error' ELSE 'warning' END,
+    CASE rule WHEN 'volume' THEN read / 2 WHEN 'freshness' THEN 200000 ELSE 0.3 END,
+    CASE rule WHEN 'volume' THEN read WHEN 'freshness' THEN 86400 ELSE 0.02 END, NULL, 0.05,
+    format('%s: <img src=x onerror=alert(1)> is not as the earlier loads let expect', dataset),
+    execution_id, batch_id, p.id % 6 = 0, profiled_at
+FROM metadata.load_profiles AS p,
+LATERAL (
+    SELECT (ARRAY['volume', 'null_rate', 'freshness', 'duplicate_rate'])
+        [1 + pg_temp.draw(p.id, 126, 4)] AS rule
+) AS broken
+WHERE p.id % 20 = 0 ORDER BY p.id;
+
+-- janitor_acts: one run in two thousand
+INSERT INTO metadata.janitor_acts (act, execution_id, pipeline_name, reason, acted_at)
+SELECT (ARRAY['marked dead', 'told Prefect', 'cancelled late'])[1 + pg_temp.draw(id, 127, 3)], id,
+    pipeline_name, 'process 4711 on worker-1 is gone <img src=x onerror=alert(1)>',
+    start_time + interval '100 seconds'
+FROM metadata.pipeline_executions WHERE id % 2000 = 0 AND status <> 'RUNNING' ORDER BY id;
 
 -- unsent_messages
 INSERT INTO metadata.unsent_messages

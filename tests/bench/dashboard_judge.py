@@ -11,7 +11,7 @@ from tests.bench.dashboard_browser import Answer
 from tests.bench.server import BenchError
 
 Json = Any
-FAILED_SENTENCES = ("This could not be drawn", "PostgreSQL gave no answer", "The database cannot")
+FAILED_SENTENCES = ("This could not be drawn", "PostgreSQL gave no answer", "The database is away")
 """How a chart begins that says why it could not be drawn."""
 P95 = 0.95
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tests.browser.history import ERROR, LETTER, LOG_LINE, History
+from tests.browser.history import ERROR, LETTER, LOG_LINE, ODD, SENT_BACK, History
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,15 @@ class Said:
 PAGES = {
     "/": Said(
         "Is all well now?",
-        (f"replay_topic failed: {ERROR}", "kafka: no broker answers", "1 min 35 s", "sales_data"),
+        (
+            f"replay_topic failed: {ERROR}",
+            "kafka: no broker answers",
+            "1 min 35 s",
+            "sales_data",
+            ODD,
+            "returns_2026.csv was refused",
+            "2 mails cannot be sent",
+        ),
         ("Nothing is wrong that is known of.", "never loaded", "prefect deployment run"),
     ),
     "/runs": Said(
@@ -29,7 +37,16 @@ PAGES = {
     ),
     "/runs/{failed}": Said(
         "What did run",
-        ("replay_topic", "✕ failed", ERROR, "worker-1", "returns_2026.csv", LOG_LINE),
+        (
+            "replay_topic",
+            "✕ failed",
+            ERROR,
+            "worker-1",
+            "returns_2026.csv",
+            LOG_LINE,
+            "marked dead",
+            "process 4711 on worker-1 is gone",
+        ),
         ("There is no run 1.", "To all runs"),
     ),
     "/data": Said(
@@ -39,8 +56,21 @@ PAGES = {
     ),
     "/quality": Said(
         "Can I trust it?",
-        ("Pass rate by rule", "customers.email", "price: -1 is less than 0"),
-        ("No row was checked in this time.", "No row is in quarantine here"),
+        (
+            "Pass rate by rule",
+            "customers.email",
+            "price: -1 is less than 0",
+            ODD,
+            "✕ refused",
+            "24 % of the cells are missing",
+            "customers_api",
+        ),
+        (
+            "No row was checked in this time.",
+            "No row is in quarantine here",
+            "No load looked odd in this time.",
+            "No load was profiled yet.",
+        ),
     ),
     "/stream": Said(
         "Is it keeping up?",
@@ -49,8 +79,20 @@ PAGES = {
     ),
     "/system": Said(
         "Are the parts alive?",
-        ("no broker answers at 127.0.0.1:9092", "minor upgrade", "99.5"),
-        ("No maintenance is planned",),
+        (
+            "no broker answers at 127.0.0.1:9092",
+            "minor upgrade",
+            "99.5",
+            SENT_BACK,
+            "process 4711 on worker-1 is gone",
+            "a newer start of the deployment waits",
+        ),
+        (
+            "No maintenance is planned",
+            "flows.check_health --every 60",
+            "Nobody was told of anything",
+            "The janitor never had to do anything.",
+        ),
     ),
     "/logs": Said(
         "What was said?",
@@ -58,7 +100,7 @@ PAGES = {
         ("No line matches",),
     ),
 }
-AWAY = "The database cannot be reached"
+AWAY = "The database is away"
 
 
 def address_of(path: str, history: History) -> str:

@@ -24,6 +24,8 @@ TRACEBACK = """Traceback (most recent call last):
 schemas.errors.RefusedError: returns_2026.csv: column quantity is missing
 """
 LETTER = "amount: 'twelve' is no number"
+ODD = "customers: 1,204 rows came, and 2,400 were expected"
+SENT_BACK = "554 mailbox unavailable"
 LOG_LINE = "the broker gave no answer in time"
 
 _RUNS = """
@@ -144,6 +146,59 @@ FROM (VALUES ('products', 'price', 'ge', 3), ('products', 'category', 'isin', 7)
     AS given (dataset, column_name, rule, share),
     generate_series(1, 30) AS n
 """
+_PROFILES = """
+INSERT INTO metadata.load_profiles
+    (execution_id, batch_id, dataset, feed, read, duplicates, quarantined, columns, profiled_at)
+SELECT $1::bigint, n, dataset, feed, read, n % 7, n % 5, (
+        SELECT jsonb_object_agg(name, jsonb_build_object('rows', read, 'missing',
+            read * share * (10 + n % 4) / 1000, 'mistyped', n % 3, 'distinct', read / 3,
+            'minimum', least, 'maximum', most))
+        FROM (VALUES ('customer_id', 0, '1', '40'), ('name', 0, NULL, NULL), ('email', 4, NULL,
+                NULL), ('city', 9, 'Agra', 'Pune'), ('credit_limit', 14, '0.00', '9120.50'))
+            AS given (name, share, least, most)
+    ), now() - n * INTERVAL '24 hours'
+FROM (VALUES ('customers', 'customers.csv', 2400), ('customers', 'customers_api', 300))
+    AS given (dataset, feed, usual),
+    generate_series(0, 80) AS n,
+    LATERAL (
+        SELECT CASE WHEN n = 1 AND usual > 1000 THEN 1204 ELSE usual + n * 13 % 90 END AS read
+    ) AS came
+ORDER BY n DESC
+"""
+_ODD = """
+INSERT INTO metadata.anomalies
+    (dataset, feed, column_name, rule, severity, observed, expected, low, high, summary,
+     execution_id, was_refused, detected_at)
+SELECT 'customers', 'customers.csv', name, rule, severity, observed, expected, low, high, summary,
+    $1, was_refused, now() - days * INTERVAL '1 day' - INTERVAL '20 minutes'
+FROM (VALUES
+    (0, NULL, 'volume', 'error', 1204, 2400, 2100, 2700, $2, true),
+    (0, 'city', 'null_rate', 'warning', 0.24, 0.09, NULL, 0.12,
+        'customers.city: 24 % of the cells are missing, and 9 % were expected', false),
+    (9, 'credit_limit', 'mistyped_rate', 'warning', 0.04, 0.001, NULL, 0.01,
+        'customers.credit_limit: 4 % of the cells are of another type', false),
+    (30, NULL, 'freshness', 'error', 190000, 86400, NULL, 93600,
+        'customers: the load before came 2 d 4 h ago', false)
+) AS given (days, name, rule, severity, observed, expected, low, high, summary, was_refused)
+"""
+_MAILS = """
+INSERT INTO metadata.mail_outbox
+    (problem, subject, body_text, body_html, attempts, last_error, created_at, sent_at,
+     abandoned_at)
+SELECT 'pipeline:replay_topic', 'replay_topic failed', 'It failed.', '<p>It failed.</p>',
+    CASE WHEN n < 4 THEN 5 ELSE 1 END,
+    CASE WHEN n < 4 THEN $1 || ' <ops@example.org>' END,
+    now() - n * INTERVAL '40 minutes', CASE WHEN n > 3 THEN now() - n * INTERVAL '39 minutes' END,
+    CASE WHEN n = 3 THEN now() - INTERVAL '10 minutes' END
+FROM generate_series(1, 30) AS n
+"""
+_JANITOR = """
+INSERT INTO metadata.janitor_acts (act, execution_id, pipeline_name, reason, acted_at)
+VALUES ('marked dead', $1, 'replay_topic', 'process 4711 on worker-1 is gone',
+        now() - INTERVAL '70 seconds'),
+    ('cancelled late', NULL, 'daily_etl_pipeline', 'a newer start of the deployment waits',
+        now() - INTERVAL '3 hours')
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +245,10 @@ async def fill(loader_url: str, owner_url: str) -> History:
         await connection.execute(_LETTERS, running, LETTER)
         await connection.execute(_BAD_ROWS, loaded)
         await connection.execute(_QUALITY, loaded)
+        await connection.execute(_PROFILES, loaded)
+        await connection.execute(_ODD, loaded, ODD)
+        await connection.execute(_MAILS, SENT_BACK)
+        await connection.execute(_JANITOR, failed)
         await connection.execute("ANALYZE")
     finally:
         await connection.close()

@@ -146,6 +146,48 @@ async def _fill(connection: asyncpg.Connection) -> int:
         HOSTILE,
         text,
     )
+    await connection.execute(
+        """
+        INSERT INTO metadata.anomalies
+            (dataset, feed, column_name, rule, severity, observed, expected, summary, execution_id)
+        SELECT $3, $2, $2, given, 'error', 0.5, 0.1, $4, $1::bigint
+        FROM unnest(ARRAY[$2, 'null_rate', 'volume']) AS given
+        """,
+        failed,
+        HOSTILE,
+        TABLE,
+        text,
+    )
+    await connection.execute(
+        """
+        INSERT INTO metadata.load_profiles
+            (execution_id, dataset, feed, read, duplicates, quarantined, columns)
+        SELECT $1::bigint, $3, $2, 2, 0, 0, jsonb_build_object($2::text, jsonb_build_object(
+            'rows', 2, 'missing', 1, 'mistyped', 0, 'minimum', $4::text, 'maximum', $4::text))
+        """,
+        failed,
+        HOSTILE,
+        TABLE,
+        text,
+    )
+    await connection.execute(
+        """
+        INSERT INTO metadata.mail_outbox
+            (problem, subject, body_text, body_html, last_error, created_at)
+        SELECT $1, $1, $1, $1, $2, now() - INTERVAL '1 hour'
+        """,
+        HOSTILE,
+        text,
+    )
+    await connection.execute(
+        """
+        INSERT INTO metadata.janitor_acts (act, execution_id, pipeline_name, reason)
+        SELECT 'marked dead', $1::bigint, $2, $3
+        """,
+        failed,
+        HOSTILE,
+        text,
+    )
     for statement in (
         "INSERT INTO metadata.stream_offsets SELECT $1, $1, 0, 5, 1, $1",
         "INSERT INTO metadata.stream_lag SELECT $1, $1, 0, now(), 500, 500.0",

@@ -150,8 +150,10 @@ async def test_the_colours_are_the_systems_until_they_are_chosen(visit, dashboar
 
 
 async def test_an_address_that_is_none_says_so(visit, dashboard) -> None:
-    looked = await visit(dashboard, "/nowhere")
-    await looked.sees("404")
+    looked = await visit(dashboard, "/nowhere", allowed=[404])
+    await looked.sees("There is no such page.")
+    await looked.page.get_by_role("link", name="To the overview").click()
+    await looked.sees("Is all well now?")
     missing = await visit(dashboard, "/runs/999999999")
     await missing.sees("There is no run 999999999.")
     wrong = await visit(dashboard, "/runs/abc%27%3B")

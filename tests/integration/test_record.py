@@ -1,7 +1,6 @@
 """Run history: true from a run's first instant, whatever ends it."""
 
 import asyncio
-import itertools
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import pytest
 from infra.local.postgres import Postgres
 from infra.postgres.connection import Pool
 from schemas.errors import RefusedError
-from tasks.record import mark_dead_runs, record_execution
+from tasks.record import record_execution
 
 ROOT = Path(__file__).parents[2]
 RUN_FOR_EVER = """
@@ -98,6 +97,21 @@ async def test_a_cancelled_run_is_recorded_as_such(pool: Pool) -> None:
     assert (row["status"], row["error_message"]) == ("FAILED", "The run was cancelled.")
 
 
+async def test_a_run_that_is_told_to_exit_says_so_in_a_sentence(pool: Pool) -> None:
+    with pytest.raises(SystemExit):
+        async with record_execution(pool, "p") as run:
+            sys.exit(3)
+    told = (await ended(pool, run.id))["error_message"]
+    with pytest.raises(SystemExit):
+        async with record_execution(pool, "p") as run:
+            print_for_nobody()
+    broken = (await ended(pool, run.id))["error_message"]
+    assert told == "The run's process was told to exit (code 3)."
+    assert (
+        broken == "The worker that printed the run's lines was killed, and the run ended with it."
+    )
+
+
 async def test_a_run_that_goes_on_for_ever_ends_well_when_it_is_told_to(pool: Pool) -> None:
     started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
@@ -142,26 +156,6 @@ async def test_a_killed_run_is_marked_by_the_next_of_its_pipeline_and_by_no_othe
             process.stdout.close()
 
 
-async def test_marking_twice_at_once_marks_each_run_once(database, pool: Pool) -> None:
-    async with pool.acquire() as connection:
-        dead = await connection.fetch(
-            "INSERT INTO metadata.pipeline_executions (pipeline_name)"
-            " SELECT 'p' FROM generate_series(1, 20) RETURNING id"
-        )
-
-    async def mark() -> list[int]:
-        async with pool.acquire() as connection:
-            return await mark_dead_runs(connection, "p", but=0)
-
-    marked = await asyncio.gather(*(mark() for _ in range(4)))
-    assert sorted(itertools.chain.from_iterable(marked)) == sorted(row["id"] for row in dead)
-    async with pool.acquire() as connection:
-        held = await connection.fetchval(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
-        )
-    assert held == 0
-
-
 async def test_the_end_is_recorded_though_postgresql_was_restarted_in_mid_run(
     tmp_path: Path,
 ) -> None:
@@ -180,6 +174,18 @@ async def test_the_end_is_recorded_though_postgresql_was_restarted_in_mid_run(
     assert (row["status"], row["error_message"]) == ("SUCCESS", None)
 
 
+def print_for_nobody() -> None:
+    """End as a console does whose lines nobody reads any more."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        os.write(writing, b"a line")
+    except BrokenPipeError:
+        sys.exit(1)
+    finally:
+        os.close(writing)
+
+
 async def make_history(server: Postgres) -> None:
     connection = await asyncpg.connect(server.url("postgres"))
     try:
@@ -191,7 +197,7 @@ async def make_history(server: Postgres) -> None:
                 status text DEFAULT 'RUNNING', records_processed bigint, error_message text,
                 start_time timestamptz DEFAULT clock_timestamp(), end_time timestamptz,
                 error_traceback text, warnings text[], flow_run_id uuid, parameters jsonb,
-                host text, process_id integer)
+                host text, process_id integer, process_identity text)
             """
         )
     finally:

@@ -5,7 +5,21 @@ from collections.abc import Awaitable, Callable, Iterator
 from itertools import product
 from typing import Any
 
-from dash_app.queries import data, logs, overview, quality, quarantine, run, runs, stream, system
+from dash_app.queries import (
+    anomalies,
+    data,
+    janitor,
+    logs,
+    mails,
+    overview,
+    profiles,
+    quality,
+    quarantine,
+    run,
+    runs,
+    stream,
+    system,
+)
 from dash_app.queries.logs import Search
 from dash_app.queries.quarantine import Choice
 from dash_app.queries.runs import Wanted
@@ -22,6 +36,9 @@ SIZE = Size(
     letters=50_000,
     lag_hours=48,
     table_rows=6000,
+    profiles=20_000,
+    mails=6000,
+    alerts=1000,  # no page asks for them
 )
 STREAM = Stream("stream_processor_group", "data-stream")
 FAILED = frozenset({"FAILED"})
@@ -57,14 +74,20 @@ def overview_cases() -> Iterator[Case]:
     yield overview.find_failed_pipelines, BY_PIPELINE
     yield lambda r: overview.find_lag(r, ago(minutes=10)), "stream_lag_pkey"
     yield lambda r: overview.count_open_letters(r, ago(days=1)), "dead_letters_buried_at_idx"
+    for datasets in (["customers", "sales_data"], ["api_users"], ["nobody's"]):
+        yield (
+            lambda r, d=datasets: overview.find_refused(r, d, ago(days=1)),
+            "source_files_dataset_",
+        )
+    yield lambda r: anomalies.find_recent(r, ago(days=1)), "anomalies_detected_at_idx"
     yield (
-        lambda r: overview.find_bad_components(r, ago(minutes=10)),
-        "health_checks_component_checked_at_idx",
+        lambda r: mails.find_stuck(r, ago(minutes=15), ago(days=1)),
+        "mail_outbox_created_at_idx",
     )
 
 
 def runs_cases() -> Iterator[Case]:
-    yield runs.find_pipelines, BY_PIPELINE
+    yield runs.find_pipelines, "pipeline_executions_pipeline_name_"
     yield lambda r: runs.find_last_runs(r, ["check_health", "forget_person"]), BY_PIPELINE
     wanted = {
         "all": (Wanted(UNTIL), BY_START),
@@ -106,6 +129,8 @@ def run_cases() -> Iterator[Case]:
             (run.find_quality, "quality_results_execution_id_"),
             (run.count_quarantined, "quarantine_execution_id_"),
             (run.find_logs, "pipeline_logs_execution_id_"),
+            (anomalies.find_of_run, "anomalies_execution_id_idx"),
+            (janitor.find_acts_of, "janitor_acts_execution_id_idx"),
         ):
             yield lambda r, a=ask, n=number: a(r, n), index
 
@@ -175,6 +200,18 @@ def quality_cases() -> Iterator[Case]:
             yield lambda r, a=ask, d=dataset: a(r, d, day(365)), ""
     for datasets in (["sales_data", "customers"], ["api_users"], ["nobody's"]):
         yield lambda r, d=datasets: quality.find_drift(r, d, ago(days=90)), "source_files_"
+    for dataset in (None, "sales_data", "nobody's"):
+        yield lambda r, d=dataset: anomalies.find_newest(r, d, ago(days=90)), "anomalies_"
+    yield profiles.find_last_dataset, "load_profiles_pkey"
+    yield lambda r: profiles.describe_columns(r, SIZE.profiles, ["channel"]), "load_profiles_pkey"
+    for dataset in ("sales_data", "customers", "nobody's"):
+        yield lambda r, d=dataset: anomalies.find_marks(r, d, ago(days=90)), "anomalies_"
+        for ask in (
+            lambda r, d=dataset: profiles.find_loads(r, d),
+            lambda r, d=dataset: profiles.chart_volume(r, d, day(89)),
+        ):
+            yield ask, "load_profiles_dataset_profiled_at_idx"
+        yield lambda r, d=dataset: profiles.chart_missing(r, d, day(89)), ""
 
 
 def stream_cases() -> Iterator[Case]:
@@ -212,6 +249,10 @@ def system_cases() -> Iterator[Case]:
         yield lambda r, c=component: system.chart_minutes(r, c, ago(days=30), "day"), ""
     yield lambda r: system.find_windows(r, ago(days=30)), ""
     yield lambda r: system.find_window(r, 1), ""
+    yield lambda r: system.find_overlapping(r, "kafka", ago(hours=1), UNTIL), ""
+    yield lambda r: mails.count_mails(r, ago(days=1)), "mail_outbox_sent_at_idx"
+    yield mails.find_newest_error, "mail_outbox_created_at_idx"
+    yield janitor.find_acts, "janitor_acts_acted_at_idx"
 
 
 def data_cases() -> Iterator[Case]:

@@ -244,7 +244,7 @@ def test_a_stranger_reaches_nothing(running, stranger, method, path, accept) -> 
 
 
 def test_a_stranger_reaches_no_route_that_the_server_knows(running, inside) -> None:
-    routes = [each for each in inside.routes if isinstance(each, Route)]
+    routes = [each for each in vars(inside)["_app"].routes if isinstance(each, Route)]
     assert len(routes) >= 8
     for route in routes:
         path = route.path_format.replace("{path}", "x").replace("{", "").replace("}", "")
@@ -261,7 +261,7 @@ def test_a_strangers_websocket_is_refused_before_it_is_accepted(running, strange
 
 
 def test_every_websocket_route_is_known_here(inside) -> None:
-    found = [each.path for each in inside.routes if isinstance(each, WebSocketRoute)]
+    found = [each.path for each in vars(inside)["_app"].routes if isinstance(each, WebSocketRoute)]
     assert set(found) <= {"/_dash-ws-callback"}
 
 

@@ -182,4 +182,4 @@ async def test_without_a_database_there_is_a_sentence_and_no_file(gone) -> None:
         answer = await client.get(PATH)
 
     assert answer.status_code == 503
-    assert answer.text.startswith("The database cannot be reached")
+    assert answer.text.startswith("The database is away")

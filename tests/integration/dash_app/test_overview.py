@@ -277,7 +277,7 @@ async def test_the_timeline_shows_a_run_under_way_until_now(noon, loader) -> Non
 
 
 async def test_without_a_database_the_question_fails_with_a_sentence(noon, gone) -> None:
-    with pytest.raises(AwayError, match="The database cannot be reached"):
+    with pytest.raises(AwayError, match=r"database is away\. PostgreSQL at .* cannot be reached"):
         await page.draw_problems(replace(noon, reader=gone))
 
 

@@ -156,7 +156,7 @@ async def test_columns_that_the_contract_does_not_know_are_drift(
     assert "sales_data columns that the contract does not know are kept in _extra: 'till'" in text
     assert "refused: " in text
     assert "lacks 'name', 'category', 'price', which the contract Products requires" in text
-    assert "not recorded yet" in text
+    assert "is not recorded" in text
     assert "refused" not in read(await draw_drift(view, "sales_data", "7d"))
 
 

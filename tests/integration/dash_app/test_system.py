@@ -10,8 +10,8 @@ import pytest
 
 from dash_app.access.users import OperatorsOnlyError, Role, User, enter, leave
 from dash_app.moments import MomentError, read_moment
-from dash_app.pages import system, system_maintenance, system_uptime
-from dash_app.pages.system_maintenance import read_end
+from dash_app.pages import maintenance_windows, system, system_maintenance, system_uptime
+from dash_app.pages.maintenance_windows import read_end
 from dash_app.pages.system_uptime import Period, make_periods, reckon
 from dash_app.queries import system as ask
 from dash_app.queries.system import Minutes, WindowError
@@ -116,9 +116,10 @@ async def test_maintenance_is_set_apart(then, loader, as_operator) -> None:
     await _check(loader, "database", first + 60 * MINUTE, first + 79 * MINUTE)
     await _check(loader, "broker", first, first + 79 * MINUTE)
     begin = NOW.replace(hour=0, minute=30, second=0)
-    said = await system_maintenance.set_window(
+    said = await maintenance_windows.set_window(
         replace(then, zone=ZoneInfo("UTC")), "database", "2026-05-14 00:30", "45 min", "new disk"
     )
+    assert "overlaps" not in said
     assert "database from 2026-05-14 00:30:00 until 2026-05-14 01:15:00" in said
     uptime = (await _uptimes(then))["Today"]
     assert (uptime.expected, uptime.good, uptime.bad, uptime.maintenance) == (80, 35, 0, 45)
@@ -128,6 +129,27 @@ async def test_maintenance_is_set_apart(then, loader, as_operator) -> None:
     assert (other.good, other.maintenance) == (80, 0)
     [window] = await ask.find_windows(then.reader, begin)
     assert (window["created_by"], window["reason"]) == ("otto", "new disk")
+
+
+async def test_windows_that_overlap_are_set_and_said_to(then, loader, as_operator) -> None:
+    here = replace(then, zone=ZoneInfo("UTC"))
+    for name in ("database", "broker"):
+        await _check(loader, name, NOW - 30 * MINUTE, NOW)
+    for part, reason in (("broker", "its own"), (None, "new rack"), ("database", HOSTILE)):
+        said = await maintenance_windows.set_window(here, part, "2026-05-15", "2 h", reason)
+    assert "overlaps with that of everything from 2026-05-15 00:00:00 until" in said
+    assert "(new rack); a minute in several counts once." in said
+    said = await maintenance_windows.set_window(here, None, "2026-05-15 01:59", "2 h", "more")
+    assert "that of broker" in said
+    assert "(its own) and 2 more;" in said
+    # One after the other is no overlap, and what was called off covers nothing.
+    said = await maintenance_windows.set_window(here, "broker", "2026-05-15 03:59", "2 h", "next")
+    assert "overlaps" not in said
+    rows = await ask.find_windows(then.reader, NOW)
+    next_ = next(row["id"] for row in rows if row["reason"] == "next")
+    await maintenance_windows.end_window(here, next_)
+    said = await maintenance_windows.set_window(here, "broker", "2026-05-15 03:59", "2 h", "again")
+    assert "overlaps" not in said
 
 
 async def test_maintenance_shows_while_nobody_checks_in_it(then, database, loader) -> None:
@@ -217,24 +239,24 @@ async def test_a_viewer_reaches_no_window(view, loader, as_viewer, read) -> None
     assert await system_maintenance.draw_form(view) is None
     assert await system_maintenance.draw_zone(view) is None
     with pytest.raises(OperatorsOnlyError):
-        await system_maintenance.set_window(view, None, "", "2 h", "mischief")
+        await maintenance_windows.set_window(view, None, "", "2 h", "mischief")
     with pytest.raises(OperatorsOnlyError):
-        await system_maintenance.end_window(view, 1)
+        await maintenance_windows.end_window(view, 1)
     assert await ask.find_windows(view.reader, view.now - dt.timedelta(days=9999)) == []
 
 
 async def test_nobody_at_all_reaches_no_window(view) -> None:
     with pytest.raises(PermissionError):
-        await system_maintenance.set_window(view, None, "", "2 h", "mischief")
+        await maintenance_windows.set_window(view, None, "", "2 h", "mischief")
 
 
 async def test_windows_are_planned_run_and_are_ended(operator, view, as_operator, read) -> None:
     later = (operator.now + dt.timedelta(days=1)).astimezone(operator.zone)
-    await system_maintenance.set_window(operator, None, "", "2 h", HOSTILE)
-    await system_maintenance.set_window(operator, "", f"{later:%Y-%m-%d %H:%M}", "1 d", "planned")
+    await maintenance_windows.set_window(operator, None, "", "2 h", HOSTILE)
+    await maintenance_windows.set_window(operator, "", f"{later:%Y-%m-%d %H:%M}", "1 d", "planned")
     planned, running = await ask.find_windows(operator.reader, operator.now)
-    assert system_maintenance.judge(running, operator.now) == "RUNNING"
-    assert system_maintenance.judge(planned, operator.now) == "PLANNED"
+    assert maintenance_windows.judge(running, operator.now) == "RUNNING"
+    assert maintenance_windows.judge(planned, operator.now) == "PLANNED"
     drawn = await system_maintenance.draw_windows(operator)
     shown = read(drawn)
     assert HOSTILE in shown
@@ -244,22 +266,22 @@ async def test_windows_are_planned_run_and_are_ended(operator, view, as_operator
     assert "End now" not in read(await system_maintenance.draw_windows(view))
 
     soon = replace(operator, now=operator.now + dt.timedelta(minutes=5))
-    assert "Ended" in await system_maintenance.end_window(soon, running["id"])
-    assert "Called off" in await system_maintenance.end_window(soon, planned["id"])
+    assert "Ended" in await maintenance_windows.end_window(soon, running["id"])
+    assert "Called off" in await maintenance_windows.end_window(soon, planned["id"])
     planned, running = await ask.find_windows(operator.reader, operator.now)
     assert running["ends_at"] == soon.now
     assert (running["starts_at"], running["changed_by"]) == (operator.now, "otto")
-    assert system_maintenance.judge(planned, soon.now) == "CANCELLED"
+    assert maintenance_windows.judge(planned, soon.now) == "CANCELLED"
     for each in (planned, running):
         with pytest.raises(WindowError, match="over already"):
-            await system_maintenance.end_window(soon, each["id"])
+            await maintenance_windows.end_window(soon, each["id"])
     assert "End now" not in read(await system_maintenance.draw_windows(soon))
 
 
 @pytest.mark.parametrize("window_id", [12345, None, "1; DROP TABLE x", True, 2**70])
 async def test_a_window_that_is_not_there_cannot_be_ended(operator, as_operator, window_id) -> None:
     with pytest.raises(WindowError, match="no such"):
-        await system_maintenance.end_window(operator, window_id)
+        await maintenance_windows.end_window(operator, window_id)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +303,7 @@ async def test_what_makes_no_window_is_answered_with_a_sentence(
     operator, as_operator, given, sentence
 ) -> None:
     with pytest.raises(SluicewayError, match=sentence):
-        await system_maintenance.set_window(operator, *given)
+        await maintenance_windows.set_window(operator, *given)
     assert await ask.find_windows(operator.reader, operator.now - dt.timedelta(days=9999)) == []
 
 

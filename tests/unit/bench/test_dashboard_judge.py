@@ -33,7 +33,7 @@ def measured() -> Measured:
 @pytest.mark.parametrize(
     "failure",
     [
-        answer(complain("The database cannot be reached.")),
+        answer(complain("The database is away.")),
         answer([complain("The rows could not be fetched.")]),
         *(answer(say(VIEW, f"{sentence} and so on, for a while")) for sentence in FAILED_SENTENCES),
         answer("fast", status=500),

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dash_app.access.users import Role
-from dash_app.masking import hide, impersonal, may_be_personal, show_raw, show_reason
+from dash_app.masking import (
+    hide,
+    hide_addresses,
+    impersonal,
+    may_be_personal,
+    show_bounds,
+    show_raw,
+    show_reason,
+)
 
 
 def test_a_hidden_text_keeps_its_punctuation_and_white_space_only() -> None:
@@ -59,3 +67,24 @@ def test_a_reason_shows_no_cell_of_a_dataset_with_personal_columns() -> None:
     assert shown.endswith("'•@•.•••' is not a date")
     assert show_reason("sales_data", reason) == reason
     assert show_reason("customers", "email is missing") == "email is missing"
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        ("550 <ops@example.org> is unknown", "550 <•••> is unknown"),
+        ("ops@localhost, eve@x.org: refused", "•••, •••: refused"),
+        ("ntfy://host/secret-topic answered 403", "ntfy://••• answered 403"),
+        ("smtp+tls://user:pass@mail.example:587 timed out", "smtp+tls://••• timed out"),
+        ("connection refused", "connection refused"),
+        ("(554, b'5.7.1 ada@x.org: denied')", "(554, b'5.7.1 •••: denied')"),
+    ],
+)
+def test_an_error_of_sending_names_nobody(error: str, shown: str) -> None:
+    assert hide_addresses(error) == shown
+
+
+def test_bounds_are_shown_of_impersonal_columns_of_a_contract_alone() -> None:
+    assert "city" in show_bounds("customers")
+    assert not {"name", "email"} & set(show_bounds("customers"))
+    assert show_bounds("of_nobody") == ()

@@ -10,6 +10,7 @@ CREATE TABLE metadata.load_profiles (
     duplicates bigint NOT NULL,
     quarantined bigint NOT NULL,
     columns jsonb NOT NULL,
+    day date,
     profiled_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE metadata.load_profiles IS
@@ -19,8 +20,30 @@ COMMENT ON COLUMN metadata.load_profiles.feed IS
 COMMENT ON COLUMN metadata.load_profiles.columns IS
     'By column: {"rows", "missing", "mistyped", "distinct", "minimum", "maximum"}; the last three '
     'are null where they were not looked for, the last two also where the column is personal.';
+COMMENT ON COLUMN metadata.load_profiles.day IS
+    'The UTC day of the stream, once it is over; NULL: a load. profiled_at is then the day''s end.';
+CREATE UNIQUE INDEX ON metadata.load_profiles (dataset, feed, day) WHERE day IS NOT NULL;
 CREATE INDEX ON metadata.load_profiles (dataset, feed, profiled_at DESC);
 CREATE INDEX ON metadata.load_profiles (execution_id);
+
+-- What each consumer brought in a day that is not over: it writes its own row and waits for no other.
+CREATE TABLE metadata.stream_days (
+    execution_id bigint NOT NULL,
+    dataset text NOT NULL,
+    feed text NOT NULL,
+    day date NOT NULL,
+    read bigint NOT NULL,
+    duplicates bigint NOT NULL,
+    quarantined bigint NOT NULL,
+    columns jsonb NOT NULL,
+    written_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (day, dataset, feed, execution_id)
+);
+COMMENT ON TABLE metadata.stream_days IS
+    'Profiles of the stream by consumer; one who finds a day over makes a load profile of them.';
+
+COMMENT ON COLUMN metadata.stream_days.written_at IS
+    'When the consumer last had something to add; it writes every half minute.';
 
 CREATE TABLE metadata.anomalies (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -46,4 +69,6 @@ CREATE INDEX ON metadata.anomalies (dataset, detected_at DESC);
 CREATE INDEX ON metadata.anomalies (execution_id);
 
 GRANT SELECT, INSERT, UPDATE ON metadata.load_profiles, metadata.anomalies TO sluiceway_loader;
-GRANT SELECT ON metadata.load_profiles, metadata.anomalies TO sluiceway_reader;
+GRANT SELECT, INSERT, UPDATE, DELETE ON metadata.stream_days TO sluiceway_loader;
+GRANT SELECT ON metadata.load_profiles, metadata.stream_days, metadata.anomalies
+    TO sluiceway_reader;

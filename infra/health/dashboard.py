@@ -1,0 +1,24 @@
+"""Whether the dashboard answers."""
+
+import aiohttp
+
+from infra.health.finding import Finding, bad, first_line, good
+from infra.http import open_session
+
+_OK = 200
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - nothing listens here
+"""Where to ask a dashboard that listens on every address."""
+
+
+async def check_dashboard(host: str, port: int) -> Finding:
+    """Return whether its /healthz answers 200."""
+    asked = _ANY.get(host, host)
+    address = f"http://{f'[{asked}]' if ':' in asked else asked}:{port}/healthz"
+    try:
+        async with open_session() as session, session.get(address) as response:
+            status = response.status
+    except (aiohttp.ClientError, OSError) as error:
+        return bad(f"The dashboard does not answer at {address}: {first_line(error)}.")
+    if status != _OK:
+        return bad(f"The dashboard answers {status} at {address}.")
+    return good("The dashboard answers.")
