@@ -23,6 +23,8 @@ from schemas.errors import SettingError, SluicewayError
 
 CONNECTION_LIMIT = 60
 """Connections of all flows together; docs/concurrency.md says how the figure came about."""
+MONITOR_LIMIT = 5
+"""An exporter takes one for a scrape, and another to end one that is stuck."""
 
 
 async def bootstrap(
@@ -59,7 +61,8 @@ async def create_roles(connection: asyncpg.Connection, passwords: dict[str, str 
             if password is not None:
                 literal = await connection.fetchval("SELECT quote_literal($1::text)", password)
                 await connection.execute(f"ALTER ROLE {role} PASSWORD {literal}")
-        await connection.execute(f"ALTER ROLE {LOADER} CONNECTION LIMIT {CONNECTION_LIMIT}")
+        for role, limit in ((LOADER, CONNECTION_LIMIT), (MONITOR, MONITOR_LIMIT)):
+            await connection.execute(f"ALTER ROLE {role} CONNECTION LIMIT {limit}")
         # Only a member may hand a table over to the role.
         await connection.execute(f"GRANT {LOADER} TO CURRENT_USER")
         database = await connection.fetchval("SELECT quote_ident(current_database())")

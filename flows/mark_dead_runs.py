@@ -15,7 +15,7 @@ from prefect import flow
 from infra.logs import attach_log_table, configure_logging
 from infra.settings import Settings, read_settings
 from schemas.errors import SluicewayError
-from tasks.database import find_database_url, require_database
+from tasks.database import require_database
 from tasks.janitor import Janitor, Round
 from tasks.repeat import repeat
 
@@ -27,7 +27,7 @@ async def mark_dead_runs() -> str:
     """Make one round; returns what was done, as a sentence."""
     settings = read_settings()
     _configure_logging(settings)
-    return str(await _make_round(Janitor(settings), settings))
+    return str(await _make_round(Janitor(settings)))
 
 
 def _configure_logging(settings: Settings) -> None:
@@ -36,9 +36,9 @@ def _configure_logging(settings: Settings) -> None:
     )
 
 
-async def _make_round(janitor: Janitor, settings: Settings) -> Round:
-    # In each round: the address may come from a Prefect block, and the server may be away at first.
-    attach_log_table(await find_database_url(settings))
+async def _make_round(janitor: Janitor) -> Round:
+    # In each round: PostgreSQL and what says where it is may be away at first.
+    attach_log_table(await janitor.find_url())
     return await janitor.make_round()
 
 
@@ -47,9 +47,9 @@ async def _run(given: argparse.Namespace) -> None:
     _configure_logging(settings)
     janitor = Janitor(settings)
     if given.every is None:
-        print(await _make_round(janitor, settings))  # noqa: T201 - the command's answer
+        print(await _make_round(janitor))  # noqa: T201 - the command's answer
         return
-    await repeat(lambda: _make_round(janitor, settings), every_seconds=given.every, name=PIPELINE)
+    await repeat(lambda: _make_round(janitor), every_seconds=given.every, name=PIPELINE)
 
 
 def main() -> None:

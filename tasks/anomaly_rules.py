@@ -1,7 +1,7 @@
 """The rules that say whether a load is odd, by the feed's own earlier loads; no input or output.
 
-What is compared with what, and by which measure, is in tasks/baselines.py and tasks/rhythm.py; a
-rule's direction, least step and severity are in RULES.
+What is compared with what, and by which measure, is in tasks/row_baseline.py, share_baseline.py and
+rhythm.py; a rule's direction, least step and severity are in RULES.
 """
 
 import datetime as dt
@@ -13,8 +13,10 @@ from statistics import NormalDist
 import numpy as np
 
 from tasks.anomalies import Anomaly, Severity
-from tasks.baselines import Band, expect_rows, expect_share
 from tasks.rhythm import Due, Floats, Places, Rhythm, find_due, find_places, learn_rhythm
+from tasks.row_baseline import Band, expect_rows
+from tasks.share_baseline import expect_share
+from tasks.tell_figures import WEEKDAYS, tell_share, tell_time
 
 LOADS_READ = 1_000
 """Earlier loads that are looked at, the newest: six weeks of hourly ones."""
@@ -58,7 +60,6 @@ _SOON = 0.5
 """Of the usual time: a load that comes so soon after another may be a part or a correction."""
 _LEAST_SPAN_SECONDS = 12 * 86_400.0
 """Two weeks, from the first of 14 daily loads to the last, and a day of grace."""
-_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +182,10 @@ def _know(history: Sequence[Load]) -> tuple[Rhythm | None, Floats]:
     if len(times) < 2:  # noqa: PLR2004 - one load has no rhythm
         return None, times
     rhythm = learn_rhythm(times)
-    # Of hourly loads 14 have seen no weekend. Those that are read may all be of a few days.
-    is_long = times[-1] - times[0] > _LEAST_SPAN_SECONDS or len(times) == LOADS_READ
+    # Of hourly loads 14 have seen no weekend. All that are read may be of a few days, but not of
+    # the one day on which the past was loaded.
+    least = _LEAST_SPAN_SECONDS if len(times) < LOADS_READ else 86_400.0
+    is_long = times[-1] - times[0] > least
     return (rhythm if is_long and len(times) >= rhythm.minimum else None), times
 
 
@@ -196,7 +199,7 @@ def _pace(due: Due, waited: float) -> float | None:
 def _judge_wait(feed: Feed, due: Due, waited: float, said: str) -> list[Anomaly]:
     if waited <= due.latest:
         return []
-    after = f"after a {_WEEKDAYS[due.weekday]}'s load" if due.weekday is not None else "usually"
+    after = f"after a {WEEKDAYS[due.weekday]}'s load" if due.weekday is not None else "usually"
     summary = (
         f"{said.format(tell_time(waited))}, where {after} the next comes within "
         f"{tell_time(due.usual)}"
@@ -234,7 +237,7 @@ def _judge_rows(
 def _say_when(band: Band, places: Places, rhythm: Rhythm) -> str:
     if not band.by_weekday:
         return "its loads"
-    weekday = _WEEKDAYS[places.weekday]
+    weekday = WEEKDAYS[places.weekday]
     return f"{weekday}s" if rhythm.parts == 1 else f"{weekday}s at this time"
 
 
@@ -264,7 +267,7 @@ def _judge_shares(
             continue
         severity: Severity = "error" if step >= asked.error_step else asked.severity
         says = asked.says.format(f"{total:,}")
-        when = f"on {_WEEKDAYS[places.weekday]}s" if band.by_weekday else "usually"
+        when = f"on {WEEKDAYS[places.weekday]}s" if band.by_weekday else "usually"
         summary = f"{tell_share(share)} {says}, where {when} {tell_share(band.expected)} are"
         more = {"column": column} if column else {}
         yield feed.find(rule, severity, share, band, summary, **more)
@@ -280,19 +283,3 @@ def _count(load: Load, rule: str, column: str | None) -> tuple[int, int]:
     if cells is None:
         return 0, 0
     return (cells.missing if rule == "null_rate" else cells.mistyped), cells.rows
-
-
-def tell_time(seconds: float) -> str:
-    """Return a time as a person says it: `49 hours`, `12 days`."""
-    for unit, length in (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0)):
-        if seconds >= 3 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
-
-
-def tell_share(share: float) -> str:
-    """Return a share as percent, with as many digits as say something: `4.1 %`, `0.003 %`."""
-    percent = 100 * share
-    if percent == 0 or percent >= 1:
-        return f"{percent:.1f} %"
-    return f"{percent:.{max(1 - math.floor(math.log10(percent)), 1)}f} %"

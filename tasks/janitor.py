@@ -20,6 +20,7 @@ from prefect.settings import (
 from infra.postgres.connection import Connection, connect
 from infra.redaction import redact
 from infra.settings import Settings
+from schemas.errors import SettingError
 from tasks.database import find_database_url
 from tasks.late_runs import cancel_late_runs
 from tasks.mark_dead_runs import PATIENCE_SECONDS, mark_dead_runs
@@ -56,15 +57,24 @@ class Janitor:
         """Ask nobody yet."""
         self._settings = settings
         self._patience_seconds = patience_seconds
+        self._url = ""
         self._trouble = ""
+
+    async def find_url(self) -> str:
+        """Return the database's address, asked for once: a Prefect block may hold it."""
+        self._url = self._url or await find_database_url(self._settings)
+        return self._url
 
     async def make_round(self) -> Round:
         """Look at every run once, and do what is to be done; returns how much that was.
 
         Raises TransientError where PostgreSQL is away.
         """
-        url = await find_database_url(self._settings)
-        connection = await connect(url, wait_seconds=CONNECT_SECONDS)
+        try:
+            connection = await connect(await self.find_url(), wait_seconds=CONNECT_SECONDS)
+        except SettingError:
+            self._url = ""
+            raise
         try:
             dead = await mark_dead_runs(connection, patience_seconds=self._patience_seconds)
             told, cancelled = await self._act_in_prefect(connection)

@@ -27,7 +27,9 @@ async def judge_load(
     history = await read_history(connection, feed.dataset, feed.name, before=at)
     news = None
     if spec.freshness is not None:
-        news = (await find_heard(connection, feed.dataset, before=at)).news
+        heard = await find_heard(connection, feed.dataset, before=at)
+        # A day of a stream is judged when it is over; its rows came all day long.
+        news = None if feed.name in heard.of_stream else heard.news
     found = judge(feed, history, see(profile, at), promised=spec.freshness, news=news)
     is_late = any(each.rule == "freshness" for each in found)
     since = history[-1].at if history else news

@@ -47,7 +47,7 @@ async def _judge_dataset(connection: Connection, spec: Spec, now: dt.datetime) -
     for name, last in heard.feeds.items():
         feed = Feed(spec.table, name)
         history = await read_history(connection, spec.table, name, before=now, with_columns=0)
-        for each in judge_wait(feed, history, now, heard=heard.answered):
+        for each in judge_wait(feed, history, now, heard=heard.alive.get(name)):
             silent[name] = last, each
     if spec.freshness is not None and heard.news is not None and heard.newest_feed is not None:
         feed = Feed(spec.table, heard.newest_feed)

@@ -76,17 +76,22 @@ class Heard:
     """When something was last heard of a dataset."""
 
     feeds: dict[str, dt.datetime]
-    """By feed: its last load."""
+    """By feed: its last load, or the end of the last whole day of a stream."""
+    alive: dict[str, dt.datetime]
+    """By feed: when it last was heard of besides, as a stream today, or an API without news."""
+    of_stream: frozenset[str]
+    """Feeds whose loads are whole days of a stream: they come as often as days end."""
     news: dt.datetime | None
-    """The last load that brought a row, or an API's answer that nothing changed."""
-    answered: dt.datetime | None
-    """The last such answer alone. A file that is as it was is no news, and no answer either."""
+    """When rows came last, or an API's answer that nothing changed."""
     newest_feed: str | None
-    """Of the loads that brought a row, the last one's."""
+    """The one that brought rows last."""
 
 
 async def find_heard(connection: Connection, dataset: str, *, before: dt.datetime) -> Heard:
-    """Return when something was last heard of the dataset, up to that time."""
+    """Return when something was last heard of the dataset, up to that time.
+
+    A load of which every row was rejected is no news, and neither is a file that is as it was.
+    """
     feeds = await connection.fetch(
         # From feed to feed along the index, however many loads there are of each.
         """
@@ -98,11 +103,12 @@ async def find_heard(connection: Connection, dataset: str, *, before: dt.datetim
                 WHERE p.dataset = $1 AND p.feed > feeds.feed ORDER BY p.feed LIMIT 1
             ) FROM feeds WHERE feeds.feed IS NOT NULL
         )
-        SELECT feeds.feed, newest.at, newest.news_at FROM feeds, LATERAL (
+        SELECT feeds.feed, newest.at, newest.news_at, newest.is_stream FROM feeds, LATERAL (
             SELECT max(profiled_at) AS at, max(profiled_at) FILTER (WHERE read > quarantined)
-                AS news_at
+                AS news_at, bool_or(day IS NOT NULL) AS is_stream
             FROM (
-                SELECT p.profiled_at, p.read, p.quarantined FROM metadata.load_profiles AS p
+                SELECT p.profiled_at, p.read, p.quarantined, p.day
+                FROM metadata.load_profiles AS p
                 WHERE p.dataset = $1 AND p.feed = feeds.feed AND p.profiled_at < $2
                 ORDER BY p.profiled_at DESC LIMIT $3
             ) AS loads
@@ -113,7 +119,16 @@ async def find_heard(connection: Connection, dataset: str, *, before: dt.datetim
         before,
         _NEWS_LOOKED_AT,
     )
-    answered = await connection.fetchval(
+    streams = await connection.fetch(
+        """
+        SELECT feed, max(written_at) AS at,
+            max(written_at) FILTER (WHERE read > quarantined) AS news_at
+        FROM metadata.stream_days WHERE dataset = $1 AND written_at < $2 GROUP BY feed
+        """,
+        dataset,
+        before,
+    )
+    answered: dt.datetime | None = await connection.fetchval(
         # A range and an order by the dataset, so that the index on both serves.
         """
         SELECT max(recorded_at) FILTER (WHERE status = 'UNCHANGED' AND path LIKE '%://%')
@@ -127,16 +142,18 @@ async def find_heard(connection: Connection, dataset: str, *, before: dt.datetim
         before,
         _NEWS_LOOKED_AT,
     )
-    news = max(
-        ((row["news_at"], row["feed"]) for row in feeds if row["news_at"] is not None),
-        default=(None, None),
-    )
-    times = [each for each in (news[0], answered) if each is not None]
+    brought = [(row["news_at"], row["feed"]) for row in (*feeds, *streams) if row["news_at"]]
+    alive = dict.fromkeys((row["feed"] for row in feeds), answered) | {
+        row["feed"]: row["at"] for row in streams
+    }
+    newest = max(brought, default=(None, None))
     return Heard(
         feeds={row["feed"]: row["at"] for row in feeds},
-        news=max(times, default=None),
-        answered=answered,
-        newest_feed=news[1],
+        alive={feed: at for feed, at in alive.items() if at is not None},
+        of_stream=frozenset(row["feed"] for row in feeds if row["is_stream"])
+        | {row["feed"] for row in streams},
+        news=max((each for each in (newest[0], answered) if each is not None), default=None),
+        newest_feed=newest[1],
     )
 
 

@@ -1,4 +1,4 @@
-"""Flow runs that Prefect has as alive, and that are dead, are Crashed there too.
+"""Flow runs that Prefect has as alive, and that are dead, are Crashed there too, or Cancelled.
 
 Prefect's worker says so of a process that ends under it; of one that outlived its worker, or died
 with it or while the server was away, nobody does. Consumers with a number are left to the keeper
@@ -6,11 +6,12 @@ with it or while the server was away, nobody does. Consumers with a number are l
 """
 
 import datetime as dt
+from typing import Any
 
 import asyncpg
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.states import Crashed
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.states import Cancelled, Crashed
 
 from infra.postgres.connection import Connection
 from tasks.prefect_runs import Act, FlowNames, perform, read_runs
@@ -24,7 +25,10 @@ connection; until it is Running, its machine may have to be made.
 
 
 async def tell_prefect(connection: Connection, client: PrefectClient) -> list[Act]:
-    """Have Prefect say Crashed of each of its living runs that is dead; returns what was done."""
+    """Have Prefect say of each of its living runs that is dead that it is; returns what was done.
+
+    It is Crashed then, or Cancelled where somebody wanted that.
+    """
     living = await read_runs(client, [*SILENT_SECONDS, StateType.CANCELLING])
     rows = await connection.fetch(
         """
@@ -46,7 +50,11 @@ async def tell_prefect(connection: Connection, client: PrefectClient) -> list[Ac
         reason = _judge_known(run, row) if row else await _judge_unknown(connection, run, name)
         if reason is not None:
             act = Act("told Prefect", run, name, reason, row["id"] if row else None)
-            acts.append(await perform(connection, client, act, Crashed(message=reason), force=True))
+            is_unwanted = run.state is not None and run.state.is_cancelling()
+            state: State[Any] = (
+                Cancelled(message=reason) if is_unwanted else Crashed(message=reason)
+            )
+            acts.append(await perform(connection, client, act, state, force=True))
     return acts
 
 

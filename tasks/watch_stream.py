@@ -32,6 +32,7 @@ log = structlog.get_logger("sluiceway.stream")
 
 LAG_SECONDS = 5.0
 REPORT_SECONDS = 30.0
+CLOSE_AGAIN_SECONDS = 3600.0
 _PRUNE_TURNS = 720
 _PASSING = (TransientError, *TRANSIENT, *UNREACHABLE, KafkaError)
 
@@ -89,6 +90,7 @@ class StreamWatch:
         self._execution = execution
         self._lags: list[Lag] = []
         self._said = Counter[str]()
+        self._close_from = 0.0
 
     def note(self, report: BatchReport, rows: MessageRows) -> None:
         """Take note of a committed batch."""
@@ -198,13 +200,22 @@ class StreamWatch:
             raise
 
     async def _close_days(self) -> None:
-        async with self._pool.acquire() as connection:
-            self._execution.warnings += await close_days(
-                connection,
-                self._specs,
-                execution_id=self._execution.id,
-                now=dt.datetime.now(dt.UTC),
-            )
+        if monotonic() < self._close_from:
+            return
+        try:
+            async with self._pool.acquire() as connection:
+                self._execution.warnings += await close_days(
+                    connection,
+                    self._specs,
+                    execution_id=self._execution.id,
+                    now=dt.datetime.now(dt.UTC),
+                )
+        except _PASSING:
+            raise
+        except Exception:
+            # It would fail at every turn, and keep counts from being written or a run from its end.
+            log.exception("a day of the stream that is over cannot be judged")
+            self._close_from = monotonic() + CLOSE_AGAIN_SECONDS
 
     async def _fold_counts(self) -> None:
         async with self._pool.acquire() as connection:

@@ -156,7 +156,7 @@ async def fill(owner: asyncpg.Connection, *, batches: int = 3) -> None:
 
         INSERT INTO metadata.health_checks (checked_at, component, status, latency_seconds)
         SELECT date_trunc('hour', now()) + n * interval '1 minute', component,
-            CASE WHEN n = 2 AND component = 'kafka' THEN 'BAD' WHEN n = 3 THEN 'UNKNOWN'
+            CASE WHEN n = -20 AND component = 'kafka' THEN 'BAD' WHEN n = -30 THEN 'UNKNOWN'
                  ELSE 'GOOD' END,
             0.25
         FROM unnest(ARRAY['kafka', 'postgres']) AS component, generate_series(-70, -2) AS n;

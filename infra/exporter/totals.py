@@ -39,6 +39,14 @@ class _Counter:
 
 _TABLES = tuple(each.spec.table for each in DATASETS)
 _BY_DATASET = tuple((table,) for table in _TABLES)
+_ANOMALY_RULES = (
+    "volume",
+    "null_rate",
+    "mistyped_rate",
+    "duplicate_rate",
+    "quarantine_rate",
+    "freshness",
+)
 _COUNTERS = (
     _Counter(
         "rows_read", "sluiceway_rows_read", "Rows read from sources.", ("dataset",), _BY_DATASET
@@ -103,6 +111,7 @@ _COUNTERS = (
         "sluiceway_anomalies",
         "Loads that were unlike those before them.",
         ("dataset", "rule", "severity"),
+        tuple(product(_TABLES, _ANOMALY_RULES, ("warning", "error"))),
     ),
     _Counter(
         "minutes",

@@ -65,7 +65,8 @@ async def check_kafka(settings: Settings, url: str, measure: Measure) -> Finding
 async def _describe(settings: Settings) -> list[Any] | None:
     """Return the topic's partitions; None where there is no such topic."""
     options = connection_options(settings)
-    options["request_timeout_ms"] = int(1000 * settings.health_timeout_seconds)
+    # Time enough to leave a broker that is frozen for another.
+    options["request_timeout_ms"] = int(1000 * settings.health_timeout_seconds / 3)
     admin = AIOKafkaAdminClient(**options)
     try:
         await admin.start()

@@ -183,8 +183,8 @@ async def _patiently(
             asyncpg.InvalidCatalogNameError,
         ) as error:
             raise SettingError(
-                f"PostgreSQL at {where} refused the login ({error}): check the "
-                "setting that names it, SLUICEWAY_DATABASE_URL or SLUICEWAY_READER_DATABASE_URL."
+                f"PostgreSQL at {where} refused the login ({error}): check the setting that names "
+                "it, SLUICEWAY_DATABASE_URL or the same with READER_, MONITOR_ or OWNER_ in it."
             ) from error
         except ssl.SSLCertVerificationError as error:
             raise SettingError(

@@ -10,21 +10,17 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
-import asyncpg
 import psutil
-from aiohttp import web
 from prefect.client.orchestration import PrefectClient
 
 from deployments.bootstrap import bootstrap
 from infra.local.folder import StateFolder
-from infra.local.ports import LOOPBACK, choose_port
+from infra.local.ports import LOOPBACK
 from infra.local.prefect_server import (
     api_url,
     server_command,
@@ -34,14 +30,13 @@ from infra.local.prefect_server import (
 from infra.local.process import Child
 from infra.local.stack import DATABASE, PREFECT, Stack
 from infra.postgres.apply import LOADER
-from infra.sample.users import DIRTY_USER_ID, make_users
-from tasks.process_identity import Sight, see_process
+from tests.chaos.dead_runs_input import Partner, write_files
+from tests.chaos.dead_runs_view import View
 from tests.mail_server import MailServer, Received
 
 CHECKOUT = Path(__file__).absolute().parents[2]
 PIPELINE = "daily_etl_pipeline"
 DEPLOYMENT = f"{PIPELINE}/daily"
-ROWS = 50
 JANITOR_SECONDS, MAIL_SECONDS = 30, 10
 LOOK_SECONDS = 0.2
 START_SECONDS = 180.0
@@ -61,37 +56,6 @@ class Caught:
     process_id: int
 
 
-class Partner:
-    """An API whose answer waits until it is let."""
-
-    def __init__(self) -> None:
-        self.port = choose_port()
-        self.is_open = asyncio.Event()
-        self.asked = asyncio.Event()
-        self.case = 0
-
-    async def answer(self, _: web.Request) -> web.Response:
-        self.asked.set()
-        await self.is_open.wait()
-        users = make_users()
-        for user in users:
-            user["id"] += 1000 * self.case
-        return web.json_response(users)
-
-    @asynccontextmanager
-    async def serve(self) -> AsyncIterator[None]:
-        application = web.Application()
-        application.router.add_get("/users", self.answer)
-        runner = web.AppRunner(application)
-        await runner.setup()
-        await web.TCPSite(runner, LOOPBACK, self.port).start()
-        try:
-            yield
-        finally:
-            self.is_open.set()
-            await runner.cleanup()
-
-
 class Stage:
     """All of the processes, each to be killed and started again, and a view of what they wrote."""
 
@@ -99,6 +63,7 @@ class Stage:
         state = StateFolder(folder / "stack")
         state.make()
         self.stack = Stack(state, CHECKOUT)
+        self.view = View("")
         self.mails = mails
         self.partner = Partner()
         self.processes: dict[str, Child] = {}
@@ -131,6 +96,7 @@ class Stage:
         """Leave everything running, and nothing loaded yet."""
         stack = self.stack
         await stack.start_postgres()
+        self.view = View(stack.owner_url)
         await bootstrap(stack.owner_url, loader_password=stack.folder.secret(LOADER))
         await self.start_server()
         await self._publish()
@@ -188,14 +154,14 @@ class Stage:
 
     async def catch_run(self, case: int) -> Caught:
         """Return a run that has committed its files, and waits for the API."""
-        self._write_files(case)
+        write_files(self._raw, case)
         self.partner.case = case
         self.partner.is_open.clear()
         self.partner.asked.clear()
         flow_run_id = await self.begin_run()
 
         async def is_caught() -> bool:
-            return self.partner.asked.is_set() and await self.fetchval(
+            return self.partner.asked.is_set() and await self.view.fetchval(
                 """
                 SELECT count(DISTINCT s.id) = 2 AND count(DISTINCT l.id) >= 2
                 FROM metadata.pipeline_executions AS e
@@ -207,7 +173,7 @@ class Stage:
             )
 
         await self.wait_for(is_caught, START_SECONDS, "The run did not get into its middle")
-        row = await self.fetchrow(
+        row = await self.view.fetchrow(
             "SELECT id, process_id FROM metadata.pipeline_executions WHERE flow_run_id = $1",
             flow_run_id,
         )
@@ -218,76 +184,6 @@ class Stage:
         async with self.client() as client:
             deployment = await client.read_deployment_by_name(DEPLOYMENT)
             return (await client.create_flow_run_from_deployment(deployment.id)).id
-
-    def _write_files(self, case: int) -> None:
-        first = 1000 * case
-        numbers = range(first, first + ROWS)
-        customers = [f"{each},Ann,ann@example.com,Oslo,Norway,2024-01-01,1.00" for each in numbers]
-        sales = [f"{each},{each},1,2024-01-01,1,1.00,0,web" for each in numbers]
-        for name, header, lines in (
-            (
-                "customers",
-                "customer_id,name,email,city,country,signup_date,credit_limit",
-                customers,
-            ),
-            (
-                "sales_data",
-                "order_id,customer_id,product_id,order_date,quantity,unit_price,discount,channel",
-                sales,
-            ),
-        ):
-            unfinished = self._raw / f"{name}_{case}.csv.part"
-            unfinished.write_text("\n".join([header, *lines, ""]))
-            unfinished.rename(self._raw / f"{name}_{case}.csv")
-
-    async def count_rows(self, case: int) -> dict[str, int]:
-        """Return how many rows of the case are in the warehouse, by where they came from."""
-        row = await self.fetchrow(
-            """
-            SELECT
-                (SELECT count(*) FROM warehouse.dim_customers
-                 WHERE customer_id BETWEEN $1 AND $1 + 999 AND NOT _is_inferred) AS customers,
-                (SELECT count(*) FROM warehouse.fact_sales_data
-                 WHERE order_id BETWEEN $1 AND $1 + 999) AS sales,
-                (SELECT count(*) FROM warehouse.dim_api_users
-                 WHERE id BETWEEN $1 AND $1 + 999) AS users
-            """,
-            1000 * case,
-        )
-        return dict(row)
-
-    async def read_run(self, execution_id: int) -> asyncpg.Record:
-        return await self.fetchrow(
-            "SELECT * FROM metadata.pipeline_executions WHERE id = $1", execution_id
-        )
-
-    async def read_ended(self) -> dict[int, tuple[Any, ...]]:
-        """Return every run that has ended, by its number."""
-        rows = await self.fetch(
-            """
-            SELECT id, status, records_processed, start_time, end_time, error_message,
-                error_traceback, warnings
-            FROM metadata.pipeline_executions WHERE status <> 'RUNNING'
-            """
-        )
-        return {row["id"]: tuple(row) for row in rows}
-
-    async def find_hanging(self) -> list[int]:
-        """Return the runs that are RUNNING without a process."""
-        rows = await self.fetch(
-            "SELECT id, process_identity FROM metadata.pipeline_executions WHERE status = 'RUNNING'"
-        )
-        return [
-            row["id"] for row in rows if see_process(row["process_identity"]) is not Sight.LIVES
-        ]
-
-    async def count_acts(self, act: str, flow_run_id: UUID) -> int:
-        count: int = await self.fetchval(
-            "SELECT count(*) FROM metadata.janitor_acts WHERE act = $1 AND flow_run_id = $2",
-            act,
-            flow_run_id,
-        )
-        return count
 
     def failure_mails(self, since: int, reason: str) -> list[Received]:
         """Return the mails after the first `since` that say that a run failed, and why."""
@@ -313,26 +209,7 @@ class Stage:
             await asyncio.sleep(LOOK_SECONDS)
         return time.monotonic() - started
 
-    async def fetch(self, query: str, *values: Any) -> list[asyncpg.Record]:
-        connection = await asyncpg.connect(self.stack.owner_url)
-        try:
-            return await connection.fetch(query, *values)
-        finally:
-            await connection.close()
-
-    async def fetchrow(self, query: str, *values: Any) -> asyncpg.Record:
-        [row] = await self.fetch(query, *values)
-        return row
-
-    async def fetchval(self, query: str, *values: Any) -> Any:
-        return (await self.fetchrow(query, *values))[0]
-
 
 def kill_process(process_id: int) -> None:
     """End a process by kill -9."""
     psutil.Process(process_id).kill()
-
-
-WHOLE = {"customers": ROWS, "sales": ROWS, "users": len(make_users()) - 1}
-"""What a case leaves in the warehouse: one of the users breaks the contract."""
-assert 1 <= DIRTY_USER_ID <= len(make_users())

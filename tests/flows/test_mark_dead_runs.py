@@ -101,18 +101,18 @@ async def test_dead_runs_are_crashed_in_prefect_and_others_stay_as_they_are(
     client, deployment, flow_name, owner, janitor
 ) -> None:
     dead = await start(client, deployment, Running())
-    told = await start(client, deployment, Running())
-    await client.set_flow_run_state(told, Cancelling(), force=True)
+    unwanted = await start(client, deployment, Running())
+    await client.set_flow_run_state(unwanted, Cancelling(), force=True)
     alive = await start(client, deployment, Running())
     finished = await start(client, deployment, Completed())
     kept = await start(client, deployment, Running(), consumer=1)
-    for run in (dead, told, finished, kept):
+    for run in (dead, unwanted, finished, kept):
         await write_row(owner, flow_name, run, is_dead=True)
     await write_row(owner, flow_name, alive, is_dead=False)
 
     assert await janitor.make_round() == Round(marked=4, told=2, cancelled=0)
-    names = [await name_of_state(client, each) for each in (dead, told, alive, finished, kept)]
-    assert names == ["Crashed", "Crashed", "Running", "Completed", "Running"]
+    names = [await name_of_state(client, each) for each in (dead, unwanted, alive, finished, kept)]
+    assert names == ["Crashed", "Cancelled", "Running", "Completed", "Running"]
     state = (await client.read_flow_run(dead)).state
     [reason] = await owner.fetchrow(
         "SELECT error_message FROM metadata.pipeline_executions WHERE flow_run_id = $1", dead
@@ -120,7 +120,7 @@ async def test_dead_runs_are_crashed_in_prefect_and_others_stay_as_they_are(
     assert state is not None
     assert state.message == reason
     acts = [each for each in await read_acts(owner) if each[0] == "told Prefect"]
-    assert sorted(acts) == sorted([("told Prefect", dead), ("told Prefect", told)])
+    assert sorted(acts) == sorted([("told Prefect", dead), ("told Prefect", unwanted)])
     assert await janitor.make_round() == Round(0, 0, 0)
 
     # Prefect begins it again, and its new process has yet to make its row.

@@ -199,7 +199,7 @@ async def test_a_server_that_falls_silent_holds_no_scrape_up(database: Database)
         await connection.execute(f"SET LOCAL statement_timeout = 0; SELECT pg_sleep({lasting})")
         sheet.gauge("found", "It was.", (), [((), 1)])
 
-    given = {"share_seconds": 0, "answer_seconds": 0.4}
+    given = {"share_seconds": 0, "answer_seconds": 2.0}
     async with scraping(database.monitor_url, ask, **given) as scraper:
         assert value_of(await scraper.scrape(), "found") == 1
         lasting = "600"
@@ -249,11 +249,11 @@ async def test_the_command_serves_until_it_is_told_to_end(tmp_path: Path) -> Non
                 assert answer.status == 200
                 assert "\nsluiceway_database_up 0.0\n" in await answer.text()
             process.send_signal(signal.SIGTERM)
-            _, complaint = await asyncio.to_thread(process.communicate, timeout=20)
+            _, complaint = await asyncio.to_thread(process.communicate, timeout=60)
             assert (process.returncode, complaint) == (0, "")
         finally:
             process.kill()
-    _, complaint = without.communicate(timeout=20)
+    _, complaint = without.communicate(timeout=60)
     assert without.returncode == 1
     [sentence] = complaint.splitlines()
     assert sentence.startswith("No database is named: set SLUICEWAY_MONITOR_DATABASE_URL")

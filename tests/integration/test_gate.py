@@ -18,10 +18,11 @@ from tasks import keep_profile
 from tasks.anomalies import Anomaly
 from tasks.discover_files import Found
 from tasks.extract_api import Fetched
+from tasks.judge_load import judge_load
 from tasks.load import Order, Outcome, Report
 from tasks.load_endpoint import load_fetched
 from tasks.load_file import load_found
-from tasks.profile import LoadProfile
+from tasks.profile import ColumnProfile, LoadProfile, write_profile
 from tasks.steps import load_frame
 
 
@@ -200,3 +201,21 @@ async def test_a_refusal_stands_even_where_its_anomalies_cannot_be_written(
         await load_path(write(tmp_path / "readings_2.csv", 4))
     statuses = "SELECT status FROM metadata.source_files ORDER BY id"
     assert [row[0] for row in await owner.fetch(statuses)] == ["LOADED", "REFUSED"]
+
+
+async def test_half_the_usual_rows_are_refused_by_what_really_judges(
+    tmp_path: Path, owner: asyncpg.Connection, load_path: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keep_profile, "judge_load", judge_load)
+    now = dt.datetime.now(dt.UTC)
+    for days in range(60, 0, -1):
+        columns = (ColumnProfile("value", 1000, 0, 0, None, "1", "1000"),)
+        usual = LoadProfile("readings", "readings.csv", 1000 + days % 5, 0, 0, columns)
+        at = now - dt.timedelta(days=days)
+        await write_profile(owner, usual, execution_id=1, at=at)
+    few = write(tmp_path / f"readings_{now:%Y-%m-%d}.csv", 480)
+    with pytest.raises(RefusedError, match="480 rows"):
+        await load_path(few)
+    refused = await owner.fetch("SELECT DISTINCT rule, was_refused FROM metadata.anomalies")
+    assert [tuple(row) for row in refused] == [("volume", True)]
+    assert (await load_path(write(few, 1003))).notes == ()

@@ -402,6 +402,17 @@ async def test_a_consumers_watch_writes_its_days_once_and_closes_those_that_are_
         await watch.write_end(consumer)
     assert await owner.fetchval("SELECT count(*) FROM metadata.quality_results") == 0
     await owner.execute("ALTER TABLE metadata.stream_days DROP CONSTRAINT large")
+    # A day that cannot be closed, for whatever reason, is told, and fails nothing.
+    spoil = "UPDATE metadata.stream_days SET columns = {} WHERE execution_id = 99"
+    await owner.execute(spoil.format("""'{"text": {"rows": 1}}'"""))
+    with capture_logs() as logs:
+        await watch.write_end(consumer)
+        await watch.write_end(consumer)
+    told = [each["event"] for each in logs if each["log_level"] == "error"]
+    assert told == ["a day of the stream that is over cannot be judged"]
+    assert await profiles(pool) == []
+    await owner.execute(spoil.format("'{}'"))
+    monkeypatch.setattr(watch, "_close_from", 0.0)
     await load(note("d", 4))
     await watch.write_end(consumer)
     await watch.write_end(consumer)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from infra.postgres.connection import Pool
@@ -15,6 +16,7 @@ from schemas.errors import RefusedError
 from tasks.mail_compose import compose_mails
 from tasks.record import hold_execution, record_execution
 from tasks.send_mail import send_mail
+from tests.conftest import Database
 from tests.mail_server import MailServer, Received, mail_server, mail_settings
 
 PIPELINE = "daily_etl_pipeline"
@@ -153,21 +155,28 @@ async def test_sources_that_a_failed_run_did_not_come_to_are_named(
     assert "the last good run had them: customers.csv, sales.csv, products.csv." in text
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "UPDATE metadata.pipeline_logs SET fields = '[1]'",
+        "REVOKE SELECT ON metadata.pipeline_logs FROM sluiceway_loader",
+    ],
+)
 async def test_one_that_cannot_be_told_in_full_is_told_and_so_are_the_others(
-    pool: Pool, server: MailServer
+    database: Database, pool: Pool, server: MailServer, spoil: str
 ) -> None:
-    broken = await run(pool, "It broke.")
-    async with pool.acquire() as connection:
-        await connection.execute(
-            "INSERT INTO metadata.pipeline_logs (logged_at, level, pipeline_name, execution_id,"
-            " event, fields) VALUES (now(), 'INFO', 'p', $1, 'x', '[\"no object\"]')",
-            broken,
-        )
-    await run(pool, "It broke too.", "other_pipeline")
+    with suppress(RefusedError):
+        async with record_execution(pool, PIPELINE) as execution, pool.acquire() as connection:
+            await add_sources(connection, execution.id)
+            refuse("It broke.")
+    await write_event(pool, "anomaly", "dataset:sales_data", "error")
+    owner = await asyncpg.connect(database.owner_url)
+    await owner.execute(spoil)
+    await owner.close()
     mails = await turn(pool, server)
     assert [str(each.message["Subject"]) for each in mails] == [
         "[Sluiceway] daily_etl_pipeline: 1 event",
-        "[Sluiceway] other_pipeline failed",
+        "[Sluiceway] sales_data: an odd load",
     ]
 
 

@@ -14,7 +14,7 @@ import yaml
 from infra.grafana.__main__ import FOLDER, make_files
 from infra.local.process import wait_until
 from tests.monitoring.conftest import Stage
-from tests.monitoring.servers import CHECKOUT, WAIT_SECONDS
+from tests.monitoring.servers import CHECKOUT
 
 DASHBOARDS = {path.stem: json.loads(path.read_text("utf-8")) for path in FOLDER.glob("*.json")}
 PANELS = [
@@ -140,7 +140,7 @@ def test_each_panel_has_something_to_show(stage: Stage, name: str, panel: dict[s
                 found = stage.prometheus.query_range(expr, time.time() - 60, time.time())
             return [value for value in found if math.isfinite(value)]
 
-        assert wait_until(lambda look=look: bool(look()), WAIT_SECONDS), f"nothing for {expr}"
+        assert wait_until(lambda look=look: bool(look()), 20), f"nothing for {expr}"
         if panel["fieldConfig"]["defaults"]["unit"] == "percentunit" and panel["type"] == "stat":
             assert all(0 <= value <= 1 for value in look()), expr
 

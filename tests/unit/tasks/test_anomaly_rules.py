@@ -19,9 +19,8 @@ from tasks.anomaly_rules import (
     judge,
     judge_promise,
     judge_wait,
-    tell_share,
-    tell_time,
 )
+from tasks.tell_figures import tell_share, tell_time
 from tests.bench.seeded_histories import CONSEQUENCES, RIGHT_RULE, make_history
 
 FEED = Feed("sales_data", "sales_*.csv")

@@ -24,6 +24,8 @@ COMMENT ON COLUMN metadata.load_profiles.day IS
     'The UTC day of the stream, once it is over; NULL: a load. profiled_at is then the day''s end.';
 CREATE UNIQUE INDEX ON metadata.load_profiles (dataset, feed, day) WHERE day IS NOT NULL;
 CREATE INDEX ON metadata.load_profiles (dataset, feed, profiled_at DESC);
+-- The dashboard shows a dataset's loads of all feeds.
+CREATE INDEX ON metadata.load_profiles (dataset, profiled_at DESC);
 CREATE INDEX ON metadata.load_profiles (execution_id);
 
 -- What each consumer brought in a day that is not over: it writes its own row and waits for no other.
