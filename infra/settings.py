@@ -158,7 +158,7 @@ class Settings(BaseSettings):
     health_timeout_seconds: float = Field(default=10.0, gt=0, le=50)
     """How long one health check may take before it is BAD."""
     health_alert_after: int = Field(default=3, ge=1)
-    """Bad checks in a row before somebody is told."""
+    """Bad minutes in a row before somebody is told."""
     health_free_disk_percent: float = Field(default=10.0, ge=0, le=100)
     """BAD below; of the volumes of the data, of the log folder and of the raw folder."""
     health_free_memory_percent: float = Field(default=5.0, ge=0, le=100)

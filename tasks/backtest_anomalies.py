@@ -30,6 +30,7 @@ COLUMNS = (
     *("observed", "expected", "low", "high", "summary"),
 )
 _CONNECT_SECONDS = 10.0
+_PROMISES = {each.spec.table: each.spec.freshness for each in DATASETS}
 
 
 async def backtest_anomalies(
@@ -49,7 +50,8 @@ async def backtest_anomalies(
     since = until - dt.timedelta(days=days)
     feeds = await connection.fetch(
         """
-        SELECT dataset, feed, count(*) AS loads FROM metadata.load_profiles
+        SELECT dataset, feed, count(*) AS loads, bool_or(day IS NOT NULL) AS is_stream
+        FROM metadata.load_profiles
         WHERE ($1::text IS NULL OR dataset = $1) AND profiled_at >= $2 AND profiled_at < $3
         GROUP BY dataset, feed ORDER BY dataset, feed
         """,
@@ -72,7 +74,13 @@ async def backtest_anomalies(
         name: await find_answers(connection, name, since=since, before=until)
         for name in {each.dataset for each in histories}
     }
-    found = _replay(histories, heard, since)
+    # A day of a stream is judged when it is over: no promise is about that.
+    promises = {
+        Feed(row["dataset"], row["feed"]): None if row["is_stream"] else promise
+        for row in feeds
+        if (promise := _PROMISES.get(row["dataset"])) is not None
+    }
+    found = _replay(histories, heard, promises, since)
     frame = pd.DataFrame(found, columns=list(COLUMNS)).sort_values(["at", "dataset", "feed"])
     if rule is not None:
         frame = frame[frame["rule"] == rule]
@@ -82,10 +90,10 @@ async def backtest_anomalies(
 def _replay(
     histories: Mapping[Feed, Sequence[Load]],
     heard: Mapping[str, Sequence[dt.datetime]],
+    promises: Mapping[Feed, dt.timedelta | None],
     since: dt.datetime,
 ) -> list[dict[str, object]]:
     """Judge each load by those before it; `heard`: when an API answered that nothing changed."""
-    promises = {each.spec.table: each.spec.freshness for each in DATASETS}
     news = {name: list(times) for name, times in heard.items()}
     for feed, history in histories.items():
         news[feed.dataset] += [each.at for each in history if each.read > each.quarantined]
@@ -97,7 +105,7 @@ def _replay(
                 continue
             before = bisect_left(times[feed.dataset], load.at)
             last = times[feed.dataset][before - 1] if before else None
-            promised = promises.get(feed.dataset)
+            promised = promises.get(feed)
             anomalies = judge(feed, history[:place], load, promised=promised, news=last)
             found += [{"at": load.at, **asdict(each)} for each in anomalies]
     return found

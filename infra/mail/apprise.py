@@ -40,7 +40,7 @@ async def notify(url: str, *, title: str, text: str, tone: str) -> None:
     said = await asyncio.to_thread(_notify, url, title, text, tone)
     if said is not None:
         kind = urlsplit(url).scheme
-        raise TransientError(f"The {kind}:// channel took no message: {_hide(said, url)}")
+        raise TransientError(f"The {kind}:// channel took no message: {hide_url(said, url)}")
 
 
 def _notify(url: str, title: str, text: str, tone: str) -> str | None:
@@ -90,7 +90,7 @@ class _Listener(logging.Handler):
         _one_at_a_time.release()
 
 
-def _hide(text: str, url: str) -> str:
+def hide_url(text: str, url: str) -> str:
     """Return the text without any part of the URL: in most of them the path is the password."""
     parts = urlsplit(url)
     pieces = [url, parts.netloc, *parts.path.split("/"), *parts.query.replace("=", "&").split("&")]

@@ -68,6 +68,18 @@ async def test_it_finds_what_the_live_rules_found(pool: Pool) -> None:
         assert (len(none), loads) == (0, 0)
 
 
+async def test_a_day_of_a_stream_breaks_no_promise(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+        await live_through(connection, 60)
+        frame, _ = await backtest_anomalies(connection, dataset="customers", until=UNTIL)
+        assert "the contract promises" in frame["summary"].iloc[0]
+        await connection.execute("UPDATE metadata.load_profiles SET day = profiled_at::date")
+        frame, _ = await backtest_anomalies(connection, dataset="customers", until=UNTIL)
+        # By its own rhythm a day is missing all the same.
+        assert "the contract promises" not in " ".join(frame["summary"])
+        assert "the next comes within 24 hours" in frame["summary"].iloc[0]
+
+
 async def test_it_says_when_each_rule_would_have_fired(pool: Pool) -> None:
     async with pool.acquire() as connection:
         await live_through(connection, 60)

@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from pydantic import SecretStr
 
+from infra.mail.apprise import hide_url
 from infra.mail.channels import check_channels, digest_of
 from infra.mail.document import (
     Document,
@@ -99,6 +100,12 @@ def test_text_keeps_the_lines_whose_breaks_count_and_folds_the_others() -> None:
     assert f"    {line}\n      indented" in text
     assert f"There:\nhttps://x.example/{'y' * 100}\n" in text
     assert text.splitlines()[2] == ("word " * 15).strip()
+
+
+def test_no_part_of_a_channel_s_url_is_shown() -> None:
+    url = "slack://Bot%20Name@T1JJ3T3L2/A1BRTD4JD/TIiajkdn?format=text&key=s3cret/#channel-name"
+    said = "cannot post to https://hooks.example/T1JJ3T3L2/A1BRTD4JD/TIiajkdn as Bot Name: s3cret/"
+    assert hide_url(said, url) == "cannot post to https://hooks.example/•••/•••/••• as •••: •••"
 
 
 def message(**more: Any) -> Any:
