@@ -28,30 +28,36 @@ COLUMNS_READ = 180
 class Rule:
     """What a rule asks before it speaks, beyond that a figure is not there by chance."""
 
-    directions: str
-    """`up`, `both`, or `late`: a load can hardly come too early."""
+    up: Severity | None = "warning"
+    """How bad it is that there is more, or that it comes later; None: not at all."""
+    down: Severity | None = None
+    """How bad it is that there is less."""
     least_step: float = 0.0
     """Points of a share, as a share of 1: less is of no interest, however sure."""
     least_ratio: float = 1.0
     """To what was expected."""
-    severity: Severity = "warning"
     error_step: float = math.inf
-    """Points from which a share is an error; a contract may have such loads refused."""
+    """Points more from which a share is an error; a contract may have such loads refused."""
     error_ratio: float = math.inf
-    """Likewise as a ratio, of rows or of seconds."""
+    """Likewise as a ratio, of rows."""
     says: str = ""
     """What the share is one of: `4.1 % … where 2.0 % are usual`."""
 
 
+def _share(least_step: float, error_step: float, says: str) -> Rule:
+    """Return the rule of a share: only more of what is bad is odd."""
+    return Rule(least_step=least_step, least_ratio=1.3, error_step=error_step, says=says)
+
+
 RULES: Mapping[str, Rule] = {
-    # Too few rows is an error. Too many may be what was left undone: an error if ten times.
-    "volume": Rule("both", severity="error", error_ratio=10.0),
-    "null_rate": Rule("up", 0.005, 1.3, error_step=0.25, says="of {} cells are empty"),
-    "mistyped_rate": Rule("up", 0.002, 1.3, error_step=0.05, says="of {} cells have another type"),
-    "duplicate_rate": Rule("up", 0.005, 1.3, error_step=0.25, says="of {} rows are duplicates"),
-    "quarantine_rate": Rule("up", 0.005, 1.3, error_step=0.10, says="of {} rows break a rule"),
+    # More rows may be what was left undone.
+    "volume": Rule(up="warning", down="error", error_ratio=10.0),
+    "null_rate": _share(0.005, 0.25, "of {} cells are empty"),
+    "mistyped_rate": _share(0.002, 0.05, "of {} cells have another type"),
+    "duplicate_rate": _share(0.005, 0.25, "of {} rows are duplicates"),
+    "quarantine_rate": _share(0.005, 0.10, "of {} rows break a rule"),
     # No reason to refuse the load that comes at last; silence beyond a promise is an error.
-    "freshness": Rule("late"),
+    "freshness": Rule(up="warning"),
 }
 
 _CHANCE = 0.002
@@ -205,7 +211,7 @@ def _judge_wait(feed: Feed, due: Due, waited: float, said: str) -> list[Anomaly]
         f"{tell_time(due.usual)}"
     )
     band = Band(due.usual, None, due.latest, due.weekday is not None)
-    return [feed.find("freshness", RULES["freshness"].severity, waited, band, summary)]
+    return [feed.find("freshness", RULES["freshness"].up or "warning", waited, band, summary)]
 
 
 def _judge_rows(
@@ -223,15 +229,14 @@ def _judge_rows(
     rule = RULES["volume"]
     usual = f"the {band.expected:,.0f} that {_say_when(band, places, rhythm)} usually bring"
     if load.read < band.low:
-        severity, far = (
-            rule.severity,
-            f"{1 - load.read / band.expected:.0%} below".replace("%", " %"),
-        )
+        severity = rule.down
+        far = f"{100 * (1 - load.read / band.expected):.0f} % below"
     else:
         ratio = (load.read + 1) / (band.expected + 1)
-        severity = "error" if ratio >= rule.error_ratio else "warning"
+        severity = "error" if ratio >= rule.error_ratio else rule.up
         far = f"{ratio:,.1f} times" if band.expected >= 1 else "more than"
-    yield feed.find("volume", severity, load.read, band, f"{load.read:,} rows, {far} {usual}")
+    if severity is not None:
+        yield feed.find("volume", severity, load.read, band, f"{load.read:,} rows, {far} {usual}")
 
 
 def _say_when(band: Band, places: Places, rhythm: Rhythm) -> str:
@@ -265,12 +270,13 @@ def _judge_shares(
         step = share - band.expected
         if step < asked.least_step or share < asked.least_ratio * band.expected:
             continue
-        severity: Severity = "error" if step >= asked.error_step else asked.severity
+        severity = "error" if step >= asked.error_step else asked.up
         says = asked.says.format(f"{total:,}")
         when = f"on {WEEKDAYS[places.weekday]}s" if band.by_weekday else "usually"
         summary = f"{tell_share(share)} {says}, where {when} {tell_share(band.expected)} are"
         more = {"column": column} if column else {}
-        yield feed.find(rule, severity, share, band, summary, **more)
+        if severity is not None:
+            yield feed.find(rule, severity, share, band, summary, **more)
 
 
 def _count(load: Load, rule: str, column: str | None) -> tuple[int, int]:

@@ -124,13 +124,18 @@ def describe(frame: pd.DataFrame, loads: int, rules: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-async def _run(given: argparse.Namespace) -> str:
-    url = await find_database_url(read_settings())
+async def report_backtest(
+    url: str, *, dataset: str | None = None, days: int = 90, rule: str | None = None
+) -> str:
+    """Return the back-test of the last days as text.
+
+    Raises TerminalError where nothing was loaded in them, TransientError where PostgreSQL is away.
+    """
     try:
         connection = await connect(url, wait_seconds=_CONNECT_SECONDS)
         try:
             frame, loads = await backtest_anomalies(
-                connection, dataset=given.dataset, days=given.days, rule=given.rule
+                connection, dataset=dataset, days=days, rule=rule
             )
         finally:
             await connection.close()
@@ -143,12 +148,17 @@ async def _run(given: argparse.Namespace) -> str:
             f"PostgreSQL refuses to say ({error}): was the database bootstrapped?"
         ) from error
     if not loads:
-        which = f"of '{given.dataset}' " if given.dataset else ""
+        which = f"of '{dataset}' " if dataset else ""
         raise TerminalError(
-            f"No load {which}was recorded in the last {given.days} days: look at an earlier time "
+            f"No load {which}was recorded in the last {days} days: look at an earlier time "
             "with --days, or load something first."
         )
-    return describe(frame, loads, [given.rule] if given.rule else list(RULES))
+    return describe(frame, loads, [rule] if rule else list(RULES))
+
+
+async def _run(given: argparse.Namespace) -> str:
+    url = await find_database_url(read_settings())
+    return await report_backtest(url, dataset=given.dataset, days=given.days, rule=given.rule)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+import re
 import threading
 from typing import Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from apprise import Apprise, AppriseAsset, NotifyBase, NotifyFormat, NotifyType
 
@@ -93,7 +94,10 @@ class _Listener(logging.Handler):
 def hide_url(text: str, url: str) -> str:
     """Return the text without any part of the URL: in most of them the path is the password."""
     parts = urlsplit(url)
-    pieces = [url, parts.netloc, *parts.path.split("/"), *parts.query.replace("=", "&").split("&")]
+    values = [value for _, value in parse_qsl(parts.query)]
+    # In some of them even the host is a part of the password.
+    pieces = [url, *re.split("[@:]", parts.netloc), *re.split("[/#]", parts.path), *values]
+    pieces += re.split("[/?&=]", parts.fragment)
     for piece in sorted({*pieces, *map(unquote, pieces)}, key=len, reverse=True):
         if len(piece) >= _SHORTEST_SECRET:
             text = text.replace(piece, MASK)

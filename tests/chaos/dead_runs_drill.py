@@ -110,6 +110,20 @@ class Drill:
         self.stage.start_process("mail")
         return await self._expect_dead(run, started_at, restart=("worker",))
 
+    async def kill_machine(self) -> Finding:
+        """kill -9 of flow and worker on another machine than the janitor's"""
+        run = await self._catch()
+        # From here its process cannot be seen, no more than one of another container.
+        await self.stage.view.fetch(
+            "UPDATE metadata.pipeline_executions SET process_identity = 'another boot/1/1/1'"
+            " WHERE id = $1",
+            run.execution_id,
+        )
+        killed_at = time.monotonic()
+        self.stage.kill("worker")
+        kill_process(run.process_id)
+        return await self._expect_dead(run, killed_at, restart=("worker",), was="is lost")
+
     async def _catch(self) -> Caught:
         self.case += 1
         self.before = await self.stage.view.read_ended()
@@ -117,20 +131,20 @@ class Drill:
         return await self.stage.catch_run(self.case)
 
     async def _expect_dead(
-        self, run: Caught, since: float, restart: tuple[str, ...] = ()
+        self, run: Caught, since: float, restart: tuple[str, ...] = (), was: str = "was killed"
     ) -> Finding:
         """Return how long it took until the run's end was recorded, told of, and made good."""
         stage = self.stage
         await self._wait_for_status(run, {"FAILED"})
         history_seconds = time.monotonic() - since
-        await self._check_row(run)
+        reason = f"The run {was}: its process {run.process_id} on"
+        await self._check_row(run, reason)
         for name in restart:
             if name == "server":
                 await stage.start_server()
             else:
                 stage.start_process(name)
 
-        reason = f"The run was killed: its process {run.process_id} on"
         await self._wait_for_mail(reason)
         mail_seconds = time.monotonic() - since
 
@@ -158,13 +172,12 @@ class Drill:
         if (about, every) != (1, 1):
             raise DrillError(f"{about} mails about the run came, of {every}, where one should.")
 
-    async def _check_row(self, run: Caught) -> None:
+    async def _check_row(self, run: Caught, reason: str) -> None:
         """Raise where the run's row does not say what is known, or another one was changed."""
         stage = self.stage
         row = await stage.view.read_run(run.execution_id)
         for part in (
-            "The run was killed",
-            f"process {run.process_id}",
+            reason,
             "Last heard of at",
             f"2 sources with {2 * ROWS} rows",
         ):
@@ -240,4 +253,5 @@ def cases(drill: Drill) -> dict[str, Callable[[], Awaitable[Finding]]]:
         "kill-both": drill.kill_both,
         "kill-server": drill.kill_server,
         "kill-all": drill.kill_all,
+        "kill-machine": drill.kill_machine,
     }

@@ -1,20 +1,17 @@
 """A back-test says what the live rules would have said, and nothing else."""
 
 import datetime as dt
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from infra.postgres.connection import Connection, Pool
 from schemas.datasets import Customers, Sales
-from tasks.backtest_anomalies import COLUMNS, backtest_anomalies, describe, main
+from schemas.errors import TerminalError
+from tasks.anomaly_rules import RULES
+from tasks.backtest_anomalies import COLUMNS, backtest_anomalies, describe, main, report_backtest
 from tasks.judge_load import judge_load
 from tasks.profile import LoadProfile
 
-ROOT = Path(__file__).parents[2]
 DAY = dt.timedelta(days=1)
 MISSED = 50
 """The day on which nothing comes."""
@@ -94,17 +91,20 @@ async def test_it_says_when_each_rule_would_have_fired(pool: Pool) -> None:
     )
 
 
-async def test_as_a_command_it_ends_in_a_sentence(database, tmp_path: Path) -> None:
-    nothing = subprocess.run(
-        [sys.executable, "-m", "tasks.backtest_anomalies", "--dataset", "sales_data"],
-        env={**os.environ, "SLUICEWAY_DATABASE_URL": database.loader_url, "PYTHONPATH": str(ROOT)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert nothing.returncode == 1
-    assert nothing.stderr.startswith("No load of 'sales_data' was recorded in the last 90 days")
+async def test_it_reports_or_says_that_there_is_nothing(database, pool: Pool) -> None:
+    with pytest.raises(TerminalError, match="No load of 'sales_data' was recorded in the last 90"):
+        await report_backtest(database.loader_url, dataset="sales_data")
+    async with pool.acquire() as connection:
+        await connection.execute(
+            """
+            INSERT INTO metadata.load_profiles
+                (execution_id, dataset, feed, read, duplicates, quarantined, columns)
+            VALUES (1, 'sales_data', 'sales.csv', 5, 0, 0, '{}')
+            """
+        )
+    text = await report_backtest(database.loader_url, rule="volume")
+    assert text == "volume: 0 times in 1 loads\n"
+    assert len((await report_backtest(database.loader_url)).splitlines()) == len(RULES)
 
 
 def test_the_command_refuses_no_days(capsys) -> None:

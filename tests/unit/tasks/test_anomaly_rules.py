@@ -158,6 +158,14 @@ def test_a_weekday_may_have_a_share_of_its_own() -> None:
     assert judge_next(history[:-5], columns={"email": Cells(20_000, 3_000, 0)}) != []
 
 
+def test_one_day_of_the_week_may_differ_before_it_is_known() -> None:
+    history = [
+        replace(each, columns={"email": Cells(20_000, 3_000 if place % 7 == 6 else 1_000, 0)})
+        for place, each in enumerate(loads([20_000] * 40))
+    ]
+    assert replay(history) == []
+
+
 @pytest.mark.parametrize(
     ("changed", "rule", "severity"),
     [
@@ -233,6 +241,12 @@ def test_growth_is_not_odd() -> None:
         each * (1.02**place if place < 60 else 1.02**60) for place, each in enumerate(noisy(120))
     ]
     assert replay(loads(rows)) == []
+
+
+def test_a_trend_that_turned_is_followed() -> None:
+    rows = [20_000 * 1.02 ** min(place, 60) * 0.99 ** max(place - 60, 0) for place in range(76)]
+    [found] = judge_next(loads(rows), read=5_000, columns={})
+    assert found.expected == pytest.approx(rows[-1] * 0.99, rel=0.03)
 
 
 @pytest.mark.parametrize(

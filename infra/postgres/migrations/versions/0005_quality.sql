@@ -43,7 +43,6 @@ CREATE TABLE metadata.stream_days (
 );
 COMMENT ON TABLE metadata.stream_days IS
     'Profiles of the stream by consumer; one who finds a day over makes a load profile of them.';
-
 COMMENT ON COLUMN metadata.stream_days.written_at IS
     'When the consumer last had something to add; it writes every half minute.';
 
