@@ -28,10 +28,10 @@ COLUMNS_READ = 180
 class Rule:
     """What a rule asks before it speaks, beyond that a figure is not there by chance."""
 
-    up: Severity | None = "warning"
-    """How bad it is that there is more, or that it comes later; None: not at all."""
+    up: Severity = "warning"
+    """How bad it is that there is more, or that it comes later."""
     down: Severity | None = None
-    """How bad it is that there is less."""
+    """How bad it is that there is less; None: not at all."""
     least_step: float = 0.0
     """Points of a share, as a share of 1: less is of no interest, however sure."""
     least_ratio: float = 1.0
@@ -211,7 +211,7 @@ def _judge_wait(feed: Feed, due: Due, waited: float, said: str) -> list[Anomaly]
         f"{tell_time(due.usual)}"
     )
     band = Band(due.usual, None, due.latest, due.weekday is not None)
-    return [feed.find("freshness", RULES["freshness"].up or "warning", waited, band, summary)]
+    return [feed.find("freshness", RULES["freshness"].up, waited, band, summary)]
 
 
 def _judge_rows(
@@ -228,6 +228,7 @@ def _judge_rows(
         return
     rule = RULES["volume"]
     usual = f"the {band.expected:,.0f} that {_say_when(band, places, rhythm)} usually bring"
+    severity: Severity | None
     if load.read < band.low:
         severity = rule.down
         far = f"{100 * (1 - load.read / band.expected):.0f} % below"
@@ -270,13 +271,12 @@ def _judge_shares(
         step = share - band.expected
         if step < asked.least_step or share < asked.least_ratio * band.expected:
             continue
-        severity = "error" if step >= asked.error_step else asked.up
+        severity: Severity = "error" if step >= asked.error_step else asked.up
         says = asked.says.format(f"{total:,}")
         when = f"on {WEEKDAYS[places.weekday]}s" if band.by_weekday else "usually"
         summary = f"{tell_share(share)} {says}, where {when} {tell_share(band.expected)} are"
         more = {"column": column} if column else {}
-        if severity is not None:
-            yield feed.find(rule, severity, share, band, summary, **more)
+        yield feed.find(rule, severity, share, band, summary, **more)
 
 
 def _count(load: Load, rule: str, column: str | None) -> tuple[int, int]:
