@@ -83,6 +83,9 @@ async def test_pages_outlive_postgresql(visit, mortal_server, folder: Path) -> N
             for text in PAGES["/" if path == "late" else path].filled:
                 assert text in await each.text(), path
         assert before.keys() == looked.keys()
+        for each in (*looked.values(), late):
+            # They go on asking, and the dashboard ends before them.
+            await each.page.context.close()
 
 
 async def test_a_phone_has_all_pages_by_keyboard(visit, dashboard, history) -> None:
