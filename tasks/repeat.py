@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from infra.redaction import redact
+from schemas.errors import SluicewayError
 
 log = structlog.get_logger("sluiceway.repeat")
 
@@ -83,5 +84,7 @@ def _tell(name: str, error: BaseException | None, before: str) -> str:
         return ""
     reason = redact(str(error).split("\n", maxsplit=1)[0] or type(error).__name__)
     if reason != before:
-        log.warning("it failed, and is tried again", what=name, reason=reason, exc_info=error)
+        # What the platform raises on purpose says all there is to say.
+        trace = None if isinstance(error, SluicewayError) else error
+        log.warning("it failed, and is tried again", what=name, reason=reason, exc_info=trace)
     return reason
