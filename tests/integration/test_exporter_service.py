@@ -14,7 +14,7 @@ import aiohttp
 import asyncpg
 import pytest
 
-from deployments.bootstrap import CONNECTION_LIMIT, bootstrap
+from deployments.bootstrap import CONNECTION_LIMIT, MONITOR_LIMIT, bootstrap
 from infra.exporter.scraper import Group, Scraper, make_pool
 from infra.exporter.serve import serve_metrics
 from infra.exporter.sheet import Sheet
@@ -128,7 +128,7 @@ async def test_an_owner_that_is_no_superuser_is_enough_and_a_stop_is_survived(ow
         assert connections[("sluiceway_loader",)] == connections[("sluiceway_monitor",)] == 1
         limits = scrape.of("sluiceway_database_connection_limit")
         assert limits[("sluiceway_loader",)] == CONNECTION_LIMIT
-        assert limits[("sluiceway_monitor",)] == 200
+        assert limits[("sluiceway_monitor",)] == MONITOR_LIMIT
         loader.terminate()
 
         await asyncio.to_thread(own_server.stop)
