@@ -80,9 +80,11 @@ screenshots: $(STAMP) ## Take the README's pictures of the dashboard, from the s
 		--address "http://127.0.0.1:$$SLUICEWAY_DASHBOARD_PORT"
 
 backup: $(STAMP) ## Leave an encrypted dump of the database in FILE (docs/encryption.md)
+	@test -n "$(FILE)" || { echo "Say where to: make backup FILE=/backups/sluiceway" >&2; exit 1; }
 	@exec $(PY) -m deployments.backup make "$(FILE)"
 
 restore: $(STAMP) ## Restore FILE into the empty database of SLUICEWAY_OWNER_DATABASE_URL
+	@test -n "$(FILE)" || { echo "Say what: make restore FILE=/backups/sluiceway" >&2; exit 1; }
 	@exec $(PY) -m deployments.backup restore "$(FILE)"
 
 lock: $(STAMP) ## Resolve requirements.lock anew from pyproject.toml

@@ -22,6 +22,12 @@ def register_uptime_export(server: FastAPI, reader: Reader) -> None:
 
     @server.get(PATH)
     async def export_uptime(request: Request) -> Response:
+        if unknown := sorted(set(request.query_params) - {"by"}):
+            return PlainTextResponse(
+                f"'{unknown[0][:50]}' is nothing to ask for here: {PATH}?by= and one of "
+                f"{', '.join(UNITS)} has all components and times.",
+                status_code=400,
+            )
         unit = read_unit(request.query_params.get("by", "month"))
         if unit is None:
             return PlainTextResponse(

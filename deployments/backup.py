@@ -236,8 +236,10 @@ def main() -> None:
     given = parser.parse_args()
     try:
         print(asyncio.run(_run(given)))  # noqa: T201 - what a command is asked to say
-    except (SluicewayError, asyncpg.PostgresError, OSError) as error:
+    except (SluicewayError, asyncpg.PostgresError) as error:
         sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"{given.file} cannot be used ({error}): name a file in a folder that is there.")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ every change of a contract. It is idempotent. The roles get the passwords that s
 SLUICEWAY_DATABASE_URL, SLUICEWAY_READER_DATABASE_URL and SLUICEWAY_MONITOR_DATABASE_URL.
 """
 
+import argparse
 import asyncio
 import sys
 from urllib.parse import unquote, urlsplit
@@ -95,6 +96,11 @@ def _password_of(url: SecretStr) -> str | None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        prog="python -m deployments.bootstrap",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
     try:
         asyncio.run(_main())
     except SluicewayError as error:

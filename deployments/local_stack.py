@@ -230,7 +230,7 @@ The stack is up.
   Kafka        {stack.broker.bootstrap_servers} (the embedded broker)
   sample API   {environment["SLUICEWAY_API_ENDPOINTS"].strip('[]"')}
   metrics      {metrics}
-  logs         {folder}/logs/
+  logs         logs/ (what runs log), {folder}/logs/ (each process)
 
 From another shell:
   . {folder}/env

@@ -5,6 +5,7 @@ themselves; this is for after rows were changed behind their triggers, as by a r
 Pipelines may go on meanwhile. Days whose rows were pruned stay as they are.
 """
 
+import argparse
 import asyncio
 import sys
 
@@ -66,6 +67,11 @@ async def _main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        prog="python -m deployments.rebuild_rollups",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
     try:
         asyncio.run(_main())
     except SluicewayError as error:

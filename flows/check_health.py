@@ -80,15 +80,23 @@ def main() -> None:
         if given.every is not None:
             asyncio.run(_watch(settings, given.every))
             return
-        results = asyncio.run(_look_once(settings))
+        sys.exit(asyncio.run(_look_once(settings)))
     except SluicewayError as error:
         sys.exit(str(error))
-    _print(results)
-    sys.exit(any(each.status is Status.BAD for each in results))
 
 
-async def _look_once(settings: Settings) -> list[Result]:
-    return await look_once(settings, await find_database_url(settings))
+async def _look_once(settings: Settings) -> int:
+    """Print how each part is; returns 1 where one is BAD, or it could not be written down."""
+    watch = HealthWatch(settings, await find_database_url(settings))
+    trouble = ""
+    try:
+        await watch.look()
+    except SluicewayError:
+        trouble = "This is not written down: PostgreSQL does not take it (see postgres above)."
+    _print(watch.latest)
+    if trouble:
+        sys.stderr.write(f"{trouble}\n")
+    return int(bool(trouble) or any(each.status is Status.BAD for each in watch.latest))
 
 
 if __name__ == "__main__":

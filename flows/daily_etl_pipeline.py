@@ -115,7 +115,7 @@ def refuse_failures(reports: Sequence[Report]) -> None:
         sentences = " ".join(report.message for report in refused)
         raise TerminalError(
             f"{len(refused)} of {len(reports)} sources could not be loaded: {sentences} "
-            f"The other {len(reports) - len(refused)} are in the database."
+            f"What else there was ({len(reports) - len(refused)}) is in the database."
         )
 
 

@@ -111,7 +111,8 @@ def main() -> None:
             turn = partial(_take_turn, settings)
             asyncio.run(repeat(turn, every_seconds=given.every, name="sending mail"))
         else:
-            sys.stdout.write(f"{asyncio.run(_take_turn(settings))}\n")
+            done = asyncio.run(_take_turn(settings))
+            sys.stdout.write(f"{done.sent} sent, {done.delayed} wait, {done.abandoned} given up.\n")
     except SluicewayError as error:
         sys.exit(str(error))
 

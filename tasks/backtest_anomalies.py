@@ -30,6 +30,7 @@ COLUMNS = (
     *("observed", "expected", "low", "high", "summary"),
 )
 _CONNECT_SECONDS = 10.0
+_MOST_DAYS = 3650
 _PROMISES = {each.spec.table: each.spec.freshness for each in DATASETS}
 
 
@@ -170,8 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--days", type=int, default=90, help="default: %(default)s")
     parser.add_argument("--rule", choices=list(RULES), help="only this one")
     given = parser.parse_args(arguments)
-    if given.days < 1:
-        parser.error("--days must be 1 or more")
+    if not 1 <= given.days <= _MOST_DAYS:
+        parser.error(f"--days must be between 1 and {_MOST_DAYS}")
     try:
         sys.stdout.write(asyncio.run(_run(given)))
     except SluicewayError as error:

@@ -113,6 +113,8 @@ class HealthWatch:
             make_checks(settings, url) if checks is None else checks,
             timeout_seconds=settings.health_timeout_seconds,
         )
+        self.latest: list[Result] = []
+        """What was found last, written down or not."""
         self._waiting: deque[list[Result]] = deque(maxlen=KEPT_TURNS)
         self._silence_at = float("-inf")
 
@@ -127,7 +129,7 @@ class HealthWatch:
         Raises TransientError, or what PostgreSQL says, where it could not be written: it waits.
         """
         moment = now or dt.datetime.now(dt.UTC)
-        results = await self._checker.run(moment)
+        self.latest = results = await self._checker.run(moment)
         self._waiting.append(results)
         try:
             async with self._connect() as connection:

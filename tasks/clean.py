@@ -96,6 +96,13 @@ def bind(header: Sequence[str], spec: Spec, source: str) -> Binding:
     unknown = tuple(name for name in header if name not in known)
     absent = [each for each in spec.columns if each.name not in columns]
     if required := [each.name for each in absent if each.missing is Missing.REJECT]:
+        if header and not columns:
+            # What stands there may be somebody's data: it is not quoted.
+            raise RefusedError(
+                f"{source} has none of the columns that the contract {spec.name} requires "
+                f"({_listed(required)}): if its first line is a row, add the line that names the "
+                "columns; else rename the columns or change the contract."
+            )
         has = f"it has {_listed(unknown)} instead" if unknown else f"it has {_listed(header)}"
         raise RefusedError(
             f"{source} lacks {_listed(required)}, which the contract {spec.name} requires; {has}: "

@@ -45,8 +45,8 @@ class Round:
     def __str__(self) -> str:
         """Return it as a sentence."""
         return (
-            f"{self.marked} dead runs were marked FAILED, {self.told} were said to be Crashed in "
-            f"Prefect, {self.cancelled} late runs were cancelled."
+            f"Dead runs marked FAILED: {self.marked}; said to be Crashed in Prefect: {self.told}; "
+            f"late runs cancelled: {self.cancelled}."
         )
 
 

@@ -94,11 +94,13 @@ def tell_recovery(
     headline = f"{name} works again"
     if is_news:
         headline = f"{name} {was_wrong} {times(told)} and works again"
-    facts = [("Works since", moment(problem.last_at))]
+    # What was told of it later, as further successes, is none of the recovery.
+    back_at = problem.good_at or problem.last_at
+    facts = [("Works since", moment(back_at))]
     if since is not None:
         facts += [
             ("Broken since", moment(since)),
-            ("Broken for", duration(problem.last_at - since)),
+            ("Broken for", duration(back_at - since)),
         ]
     facts.append(("Failures" if is_pipeline else "Outages", f"{failures:,}"))
     blocks: list[Block] = [Facts((*facts, *run_facts(run)))]

@@ -40,6 +40,8 @@ class Problem:
     is_error: bool
     first_at: dt.datetime
     last_at: dt.datetime
+    good_at: dt.datetime | None
+    """When all was well again first, after the newest trouble or before it."""
     is_outstanding: bool
     """Whether people were told of trouble, and not yet that it is over."""
     told_at: dt.datetime | None
@@ -111,7 +113,8 @@ async def find_problems(connection: Connection) -> list[Problem]:
                 ) AS newest_trouble,
                 max(id) FILTER (WHERE is_good) AS newest_good,
                 bool_or(severity = 'error') AS is_error,
-                min(happened_at) AS first_at, max(happened_at) AS last_at
+                min(happened_at) AS first_at, max(happened_at) AS last_at,
+                max(happened_at) FILTER (WHERE is_good) AS good_at
             FROM waiting GROUP BY problem
         )
         SELECT c.*, t.kind AS trouble_kind, told.handled_at AS told_at,

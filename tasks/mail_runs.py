@@ -64,7 +64,8 @@ async def find_run(connection: Connection, execution_id: int | None) -> Run | No
         """
         SELECT id, pipeline_name, status, start_time, end_time, records_processed,
             coalesce(error_message, '') AS error_message,
-            coalesce(error_traceback, '') AS error_traceback, warnings, host, flow_run_id
+            coalesce(error_traceback, '') AS error_traceback, warnings, host, flow_run_id,
+            parameters
         FROM metadata.pipeline_executions WHERE id = $1
         """,
         execution_id,
@@ -76,8 +77,9 @@ async def find_run(connection: Connection, execution_id: int | None) -> Run | No
         " WHERE execution_id = $1 GROUP BY status",
         execution_id,
     )
+    facts = {name: value for name, value in row.items() if name != "parameters"}
     return Run(
-        **{**dict(row), "warnings": tuple(row["warnings"])},
+        **{**facts, "warnings": tuple(row["warnings"])},
         sources=await _find_sources(connection, row["id"]),
         source_counts={each["status"]: each["sources"] for each in counts},
         streamed=await _find_streamed(connection, row["id"]),
@@ -112,6 +114,9 @@ async def _find_missed(connection: Connection, run: asyncpg.Record) -> tuple[str
         WHERE f.execution_id = (
             SELECT max(id) FROM metadata.pipeline_executions
             WHERE pipeline_name = $2 AND id < $1 AND status = 'SUCCESS'
+                -- A run over another folder has other sources.
+                AND parameters - 'force' - 'accept_anomalies' = $4::jsonb - 'force'
+                    - 'accept_anomalies'
         ) AND NOT EXISTS (
             SELECT FROM metadata.source_files AS g
             WHERE g.execution_id = $1 AND g.path = f.path
@@ -121,6 +126,7 @@ async def _find_missed(connection: Connection, run: asyncpg.Record) -> tuple[str
         run["id"],
         run["pipeline_name"],
         MAX_SOURCES,
+        run["parameters"],
     )
     return tuple(row["path"] for row in rows)
 

@@ -34,6 +34,7 @@ _BACK: Mapping[Unit, dt.timedelta] = {
 """What is shown without --from."""
 _NAMES: Mapping[Unit, str] = {"hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d", "month": "%Y-%m"}
 _CONNECT_SECONDS = 10.0
+_WIDTH = 120
 
 
 async def report_uptime(
@@ -51,7 +52,12 @@ async def report_uptime(
     is away.
     """
     moment = now or dt.datetime.now(dt.UTC)
-    last = end or moment
+    last = min(end or moment, moment)
+    if begin is not None and begin >= last:
+        raise TerminalError(
+            f"Nothing lies between {begin:%Y-%m-%d %H:%M} and {last:%Y-%m-%d %H:%M} UTC: take an "
+            "earlier --from, or a later --to."
+        )
     try:
         connection = await connect(url, wait_seconds=_CONNECT_SECONDS)
         try:
@@ -98,7 +104,10 @@ def print_table(uptimes: Sequence[Uptime], unit: Unit) -> None:
             *(f"{minutes:,}" for minutes in (each.maintenance, each.expected)),
             f"{each.left:,.1f} min",
         )
-    Console().print(table)
+    # In a narrow window, or a pipe, the figures would be cut: longer lines are less bad.
+    console = Console()
+    console.width = max(console.width, _WIDTH)
+    console.print(table)
 
 
 def name_period(begin: dt.datetime, unit: Unit) -> str:

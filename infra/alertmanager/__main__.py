@@ -22,6 +22,8 @@ def main() -> None:
         path = write_configuration(settings, given.folder, password_file=given.password_file)
     except SluicewayError as error:
         sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"{given.folder} cannot be used ({error}): name a folder that you may write.")
     whom = (
         ", ".join(settings.mail_to)
         if settings.smtp_host

@@ -1,6 +1,8 @@
 """python -m infra.grafana: write dashboards/*.json anew, after a change of the code beside it."""
 
+import argparse
 import json
+import sys
 from pathlib import Path
 
 from infra.grafana.pipelines import PIPELINES
@@ -25,9 +27,11 @@ def make_files() -> dict[str, str]:
 
 
 def main() -> None:
-    """Write them."""
+    """Write them, and say where."""
+    argparse.ArgumentParser(prog="python -m infra.grafana", description=__doc__).parse_args()
     for name, text in make_files().items():
         (FOLDER / name).write_text(text, encoding="utf-8")
+        sys.stdout.write(f"{FOLDER / name} is written.\n")
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ async def open_smtp(settings: Settings) -> AsyncIterator[MailSession]:
                         settings.smtp_user, settings.smtp_password.get_secret_value()
                     )
         except (aiosmtplib.SMTPException, OSError) as error:
-            raise UnreachableError(_explain(error, where)) from error
+            raise UnreachableError(_explain(error, where, is_clear=is_clear)) from error
         yield MailSession(client, where, settings.mail_from)
     finally:
         await _leave(client)
@@ -138,7 +138,7 @@ async def _leave(client: aiosmtplib.SMTP) -> None:
         client.close()
 
 
-def _explain(error: Exception, where: str) -> str:
+def _explain(error: Exception, where: str, *, is_clear: bool) -> str:
     said = _words(str(error))
     certificate = _find(error, ssl.SSLCertVerificationError)
     match error:
@@ -153,7 +153,7 @@ def _explain(error: Exception, where: str) -> str:
                 f"The mail server {where} refused the login ({error.code} "
                 f"{_words(error.message)}): check SLUICEWAY_SMTP_USER and SLUICEWAY_SMTP_PASSWORD."
             )
-        case aiosmtplib.SMTPException() if "STARTTLS" in said:
+        case aiosmtplib.SMTPException() if "STARTTLS" in said and not is_clear:
             return (
                 f"The mail server {where} offers no STARTTLS, and nothing is sent in clear: set "
                 "SLUICEWAY_SMTP_SECURITY=tls and its port for that, or take another server."

@@ -39,6 +39,8 @@ def main() -> None:
         _run(given.folder, given.services)
     except SluicewayError as error:
         sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"{given.folder} cannot be used ({error}): name a folder that you may write.")
 
 
 if __name__ == "__main__":

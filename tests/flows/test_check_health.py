@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -137,6 +138,25 @@ def make_environment(database, folder: Path) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "COLUMNS": "200",
     }
+
+
+def test_who_looks_once_sees_the_table_also_while_postgresql_is_away(
+    database, tmp_path: Path
+) -> None:
+    url = f"postgresql://sluiceway_loader@127.0.0.1:{choose_port()}/x"
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.check_health"],
+        cwd=tmp_path,
+        env=make_environment(database, tmp_path) | {"SLUICEWAY_DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.search(r"postgres +│ BAD", done.stdout)
+    assert re.search(r"memory +│ GOOD", done.stdout)
+    assert done.stderr.startswith("This is not written down")
+    assert "Traceback" not in done.stderr
 
 
 async def test_the_process_looks_again_and_again_until_told_to_end(

@@ -221,7 +221,7 @@ async def test_the_flow_makes_one_round_and_says_what_it_did(
     monkeypatch.setenv("SLUICEWAY_LOG_FOLDER", str(tmp_path))
     monkeypatch.delenv("SLUICEWAY_DATABASE_BLOCK", raising=False)
     read_settings.cache_clear()
-    assert (await mark_dead_runs()).startswith("0 dead runs were marked FAILED, 0 were said")
+    assert (await mark_dead_runs()).startswith("Dead runs marked FAILED: 0;")
     read_settings.cache_clear()
 
 

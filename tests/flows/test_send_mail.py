@@ -153,7 +153,7 @@ def test_a_trial_prints_what_would_be_mailed_and_sends_nothing(
         assert "Subject: [Sluiceway] a_pipeline failed" in shown
         assert "1 mail would be made of 1 event." in shown
     assert server.received == []
-    assert "sent=1" in ask(given)
+    assert "1 sent" in ask(given)
     assert "0 mails would be made of 0 events." in ask(given, "--dry-run")
 
 

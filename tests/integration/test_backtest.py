@@ -110,4 +110,4 @@ async def test_it_reports_or_says_that_there_is_nothing(database, pool: Pool) ->
 def test_the_command_refuses_no_days(capsys) -> None:
     with pytest.raises(SystemExit):
         main(["--days", "0"])
-    assert "--days must be 1 or more" in capsys.readouterr().err
+    assert "--days must be between 1 and 3650" in capsys.readouterr().err

@@ -235,6 +235,17 @@ async def test_a_report_of_nothing_says_why(database) -> None:
         await report_uptime("postgresql://x@127.0.0.1:1/x", "month")
 
 
+async def test_times_the_wrong_way_round_are_said_to_be_so(database) -> None:
+    begin, end = (dt.datetime(2026, 11, day, tzinfo=dt.UTC) for day in (20, 1))
+    far = dt.datetime(9000, 1, 1, tzinfo=dt.UTC)
+    with pytest.raises(TerminalError, match="Nothing lies between 2026-11-20 00:00 and 2026-11-01"):
+        await report_uptime(database.loader_url, "day", begin=begin, end=end)
+    with pytest.raises(TerminalError, match="Nothing lies between"):
+        await report_uptime(
+            database.loader_url, "day", begin=dt.datetime(9000, 1, 1, tzinfo=dt.UTC)
+        )
+
+
 @pytest.mark.parametrize(
     ("unit", "name"),
     [

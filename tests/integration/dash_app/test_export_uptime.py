@@ -105,6 +105,12 @@ async def test_a_period_that_is_none_is_said_to_be_so(ask) -> None:
     assert "hour, day, month, quarter" in answer.text
 
 
+async def test_what_cannot_be_asked_for_is_not_ignored(ask) -> None:
+    answer = await ask(f"{PATH}?by=day&from=2026-01-01")
+    assert answer.status_code == 400
+    assert answer.text.startswith("'from' is nothing to ask for here")
+
+
 async def test_without_checks_there_is_a_header_alone(ask) -> None:
     assert (await ask(PATH)).text == ",".join(HEADER) + "\r\n"
 

@@ -275,6 +275,15 @@ def test_a_required_column_that_is_missing_refuses_the_source_naming_both_sides(
     )
 
 
+def test_a_first_line_that_is_a_row_is_not_quoted() -> None:
+    with pytest.raises(RefusedError) as caught:
+        bind(["7", "Vera Cohen", "vera@example.org"], Orders.spec, "orders.csv")
+    assert "has none of the columns" in str(caught.value)
+    assert "if its first line is a row, add the line" in str(caught.value)
+    assert "Vera" not in str(caught.value)
+    assert "example.org" not in str(caught.value)
+
+
 def test_unknown_columns_are_kept_as_json_whatever_they_hold() -> None:
     texts = ['say "hi"\\', "naïve 👩‍👩‍👧 שלום\t\n", None, "\x1f\u2028", "", " 007 "]
     names = ["Größe (cm)", 'a"b', "xmin", "日付", "Note", "note "]

@@ -36,6 +36,7 @@ def problem(**given: Any) -> Problem:
         "is_error": True,
         "first_at": NOW - dt.timedelta(minutes=1),
         "last_at": NOW - dt.timedelta(minutes=1),
+        "good_at": None,
         "is_outstanding": False,
         "told_at": None,
         "told_success_at": None,
