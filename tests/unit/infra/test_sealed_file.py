@@ -37,7 +37,8 @@ def test_what_was_written_comes_back(size: int) -> None:
     plain = (b"0123456789" * (size // 10 + 1))[:size]
     content = sealed([plain[:7], plain[7:]])
     assert opened(content) == plain
-    assert plain[:64] not in content or not plain
+    # One byte alone may stand anywhere by chance.
+    assert size < 64 or plain[:64] not in content
 
 
 @given(st.lists(st.binary(max_size=50), max_size=6))
