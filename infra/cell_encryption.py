@@ -11,8 +11,9 @@ column, and nothing to whoever lacks its key.
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import polars as pl
 from cryptography.exceptions import InvalidTag
@@ -30,6 +31,9 @@ _HEAD_BYTES = 1 + _ID_BYTES
 _BODY = _HEAD_BYTES + _NONCE_BYTES
 _BLOCK_BYTES = 64
 """Of SHA-256."""
+
+_States: TypeAlias = "tuple[hashlib._Hash, hashlib._Hash]"  # noqa: SLF001 - its only name
+"""SHA-256 with the inner, and with the outer padded key read."""
 
 
 class CellError(TerminalError):
@@ -56,26 +60,22 @@ class Place:
 class KeyRing:
     """The keys of cells by their id, the one that new cells get, and the index's key."""
 
-    def __init__(self, keys: Mapping[str, bytes], current: str, index_key: bytes) -> None:
+    def __init__(self, keys: Sequence[bytes], index_keys: Sequence[bytes]) -> None:
         """Take the keys, each of 32 bytes; raises SettingError where they make no ring.
 
-        keys: by a name of one's own choice, old ones included while cells of theirs are about.
-        current: the name of the key that new cells are written with.
+        keys: the first writes, the others are still read. index_keys: the first writes the index,
+        and all of them find.
         """
-        if current not in keys:
-            raise SettingError(
-                f"There is no encryption key '{current}': name one of "
-                f"{', '.join(sorted(keys)) or 'those you set, and there is none'}."
-            )
-        for name, key in {**keys, "of the index": index_key}.items():
-            if len(key) != KEY_BYTES:
-                raise SettingError(f"The encryption key {name} has {len(key)} bytes, not 32.")
-        if len(set(keys.values()) | {index_key}) != len(keys) + 1:
+        if not keys or not index_keys:
+            raise SettingError("A key ring needs a key of cells and a key of the index.")
+        if wrong := [len(each) for each in (*keys, *index_keys) if len(each) != KEY_BYTES]:
+            raise SettingError(f"An encryption key has {wrong[0]} bytes, not {KEY_BYTES}.")
+        if len({*keys, *index_keys}) != len(keys) + len(index_keys):
             raise SettingError("Two encryption keys are the same: each has to be one of its own.")
-        self._names = {_key_id(key): name for name, key in keys.items()}
-        self._ciphers = {_key_id(key): AESGCM(key) for key in keys.values()}
-        self.current_id = _key_id(keys[current])
-        self._inner, self._outer = _hmac_states(index_key)
+        self._ciphers = {_key_id(key): AESGCM(key) for key in keys}
+        self.current_id = _key_id(keys[0])
+        """4 bytes: the id in every cell that is written."""
+        self._hmac_states = [_hmac_states(key) for key in index_keys]
 
     def encrypt(self, texts: pl.Series, place: Place) -> pl.Series:
         """Return cells (Binary) of texts (String); null stays null."""
@@ -97,19 +97,33 @@ class KeyRing:
         texts = [None if cell is None else self._open(cell, data, place) for cell in cells]
         return pl.Series(cells.name, texts, dtype=pl.Binary).cast(pl.String)
 
+    def seal(self, data: bytes, place: Place) -> bytes:
+        """Return a cell of these bytes."""
+        head, nonce = _VERSION + self.current_id, os.urandom(_NONCE_BYTES)
+        return head + nonce + self._ciphers[self.current_id].encrypt(nonce, data, head + place.data)
+
+    def open(self, cell: bytes, place: Place) -> bytes:
+        """Return the bytes of a cell; raises CellError where it cannot be read."""
+        return self._open(cell, place.data, place)
+
+    def find_by(self, text: str, place: Place) -> list[bytes]:
+        """Return what a cell with that text may be found by: an index (16 bytes) for each key."""
+        return [self._digest_of(place, states)(text.encode()) for states in self._hmac_states]
+
     def index(self, texts: pl.Series, place: Place) -> pl.Series:
         """Return what the texts (String) are found by (Binary, 16 bytes); null stays null."""
         cells = texts.cast(pl.Binary).to_list()
-        digest = self._digest_of(place)
+        digest = self._digest_of(place, self._hmac_states[0])
         known: dict[bytes | None, bytes | None] = {None: None}
         for cell in cells:
             if cell not in known:
                 known[cell] = digest(cell)
         return pl.Series(texts.name, [known[cell] for cell in cells], dtype=pl.Binary)
 
-    def _digest_of(self, place: Place) -> Callable[[bytes], bytes]:
+    def _digest_of(self, place: Place, states: _States) -> Callable[[bytes], bytes]:
         """Return the HMAC of texts at that place: from a state that has read key and names."""
-        begun, outer = self._inner.copy(), self._outer
+        inner_state, outer = states
+        begun = inner_state.copy()
         begun.update(place.data)
 
         def digest(text: bytes) -> bytes:
@@ -144,7 +158,7 @@ def _key_id(key: bytes) -> bytes:
     return hashlib.sha256(b"sluiceway cell key id" + key).digest()[:_ID_BYTES]
 
 
-def _hmac_states(key: bytes) -> "tuple[hashlib._Hash, hashlib._Hash]":
+def _hmac_states(key: bytes) -> _States:
     """Return SHA-256 with the inner and with the outer padded key read (RFC 2104).
 
     Copying such a state costs a third of a call of `hmac`; a test holds both to the same answers.

@@ -11,6 +11,8 @@ from pydantic import BaseModel, SecretStr
 from infra.endpoints import SHORTEST_SECRET, Endpoint
 
 _SHORTEST_IN_QUERY = 8
+_NAMED_KEY = re.compile(r"[^\s,=]+=([A-Za-z0-9+/]{43}=)")
+"""As `infra.cell_keys` makes them: 32 bytes in base64."""
 
 
 class SecretTexts:
@@ -67,11 +69,12 @@ def secrets_of(value: object) -> Iterator[str]:
 def parts_of(secret: str) -> Iterator[str]:
     """Yield the secret, and the part of it that is one by itself; an address only with a password.
 
-    The `abc` of `Basic abc` is such a part, and the password of an address.
+    The `abc` of `Basic abc` is such a part, the password of an address, and each key of a list.
     """
     if "://" not in secret:
         yield secret
         yield secret.rsplit(" ", 1)[-1]
+        yield from _NAMED_KEY.findall(secret)
         return
     try:
         password = urlsplit(secret).password

@@ -86,6 +86,13 @@ class Settings(BaseSettings):
     """The same database as the role sluiceway_reader; only the dashboard reads it."""
     monitor_database_url: SecretStr = SecretStr("")
     """The same database as the role sluiceway_monitor; only the exporter of metrics reads it."""
+    eraser_database_url: SecretStr = SecretStr("")
+    """The same database as the role sluiceway_eraser; only `forget_person` reads it."""
+    cell_keys: SecretStr = SecretStr("")
+    """What personal cells are encrypted with, as name=key, separated by commas or blanks: the first
+    writes, the others are still read. `python -m infra.cell_keys` makes one."""
+    index_keys: SecretStr = SecretStr("")
+    """What personal cells are found by: keys written as above, and none of those."""
     backup_key: SecretStr = SecretStr("")
     """What backups are encrypted with: 32 random bytes in base64; only `deployments` reads it."""
     pool_size: int = Field(default=20, ge=2, le=100)
@@ -184,7 +191,11 @@ class Settings(BaseSettings):
     """Whether each line goes to stdout too, as the JSON object that the file has."""
 
     @field_validator(
-        "database_url", "owner_database_url", "reader_database_url", "monitor_database_url"
+        "database_url",
+        "owner_database_url",
+        "reader_database_url",
+        "monitor_database_url",
+        "eraser_database_url",
     )
     @classmethod
     def _check_address(cls, given: SecretStr) -> SecretStr:

@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 
 from deployments.bootstrap import bootstrap
+from infra.cell_keys import make_key
 from infra.local.embedded_broker import EmbeddedBroker
 from infra.local.java import find_java
 from infra.local.kafka import ApacheKafka
@@ -23,6 +24,10 @@ from schemas.errors import TerminalError
 # How long an example takes says how busy the machine is, and nothing about the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+# The sample contracts have personal columns. Processes that a test starts take them over.
+os.environ.setdefault("SLUICEWAY_CELL_KEYS", make_key("tests"))
+os.environ.setdefault("SLUICEWAY_INDEX_KEYS", make_key("tests"))
 
 LOADER_PASSWORD = "only for tests"
 READER_PASSWORD = "only for tests too"

@@ -12,7 +12,7 @@ from infra.cell_encryption import CellError, KeyRing, Place
 from schemas.errors import SettingError
 
 OLD, NEW, INDEX = (bytes([number]) * 32 for number in (1, 2, 3))
-RING = KeyRing({"old": OLD, "new": NEW}, "new", INDEX)
+RING = KeyRing([NEW, OLD], [INDEX])
 EMAIL = Place("customers", "email")
 TEXTS = pl.Series("email", ["ann@example.com", None, "", "ann@example.com", "Zoë 🦆"])
 
@@ -48,10 +48,10 @@ def test_the_index_is_the_hmac_that_everybody_else_works_out() -> None:
 
 
 def test_old_cells_are_read_while_their_key_is_there() -> None:
-    before = KeyRing({"old": OLD}, "old", INDEX)
+    before = KeyRing([OLD], [INDEX])
     cells = before.encrypt(TEXTS, EMAIL)
     assert RING.decrypt(cells, EMAIL).to_list() == TEXTS.to_list()
-    after = KeyRing({"new": NEW}, "new", INDEX)
+    after = KeyRing([NEW], [INDEX])
     with pytest.raises(CellError, match=r"customers\.email was written with a key that is not set"):
         after.decrypt(cells, EMAIL)
 
@@ -72,18 +72,35 @@ def test_a_cell_cannot_be_read_in_another_place_nor_with_any_byte_changed() -> N
 
 
 @pytest.mark.parametrize(
-    ("keys", "current", "index", "said"),
+    ("keys", "index_keys", "said"),
     [
-        ({}, "new", INDEX, "no encryption key 'new'"),
-        ({"old": OLD}, "new", INDEX, "name one of old"),
-        ({"new": NEW[:31]}, "new", INDEX, "new has 31 bytes"),
-        ({"new": NEW}, "new", b"", "of the index has 0 bytes"),
-        ({"new": NEW, "old": NEW}, "new", INDEX, "are the same"),
-        ({"new": INDEX}, "new", INDEX, "are the same"),
+        ([], [INDEX], "needs a key of cells"),
+        ([NEW], [], "a key of the index"),
+        ([NEW[:31]], [INDEX], "has 31 bytes"),
+        ([NEW], [b""], "has 0 bytes"),
+        ([NEW, NEW], [INDEX], "are the same"),
+        ([INDEX], [INDEX], "are the same"),
     ],
 )
 def test_what_makes_no_ring_is_refused(
-    keys: dict[str, bytes], current: str, index: bytes, said: str
+    keys: list[bytes], index_keys: list[bytes], said: str
 ) -> None:
     with pytest.raises(SettingError, match=said):
-        KeyRing(keys, current, index)
+        KeyRing(keys, index_keys)
+
+
+def test_bytes_are_sealed_like_cells() -> None:
+    cell = RING.seal(b"\xffraw", EMAIL)
+    assert RING.open(cell, EMAIL) == b"\xffraw"
+    assert RING.decrypt(pl.Series([RING.seal(b"text", EMAIL)]), EMAIL).to_list() == ["text"]
+    with pytest.raises(CellError, match="from another column"):
+        RING.open(cell, Place("customers", "name"))
+
+
+def test_a_text_is_found_by_the_index_of_any_key() -> None:
+    other = bytes([4]) * 32
+    both = KeyRing([NEW], [other, INDEX])
+    assert both.find_by("ann@example.com", EMAIL) == [
+        both.index(TEXTS, EMAIL)[0],
+        RING.index(TEXTS, EMAIL)[0],
+    ]
