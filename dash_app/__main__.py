@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from dash_app.application import build
 from infra.logs import configure_logging
 from infra.settings import Settings, read_settings
+from infra.tls.options import Shown, add_options, read_options
 from schemas.errors import SettingError, SluicewayError
 
 SHUTDOWN_SECONDS = 3
@@ -20,8 +21,10 @@ SHUTDOWN_SECONDS = 3
 def main() -> None:
     """Serve until Ctrl-C; exits with a sentence where a setting does not do."""
     parser = argparse.ArgumentParser(prog="python -m dash_app", description=__doc__)
-    parser.parse_args()
+    add_options(parser)
+    given = parser.parse_args()
     try:
+        shown = read_options(given)
         settings = read_settings()
         configure_logging(
             "dashboard", folder=settings.log_folder, level=settings.log_level, settings=settings
@@ -31,11 +34,11 @@ def main() -> None:
     except SluicewayError as error:
         sys.exit(str(error))
     host, port = listening.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    sys.stdout.write(f"The dashboard is at http://{shown}:{port}\n")
+    place = f"[{host}]" if ":" in host else host
+    sys.stdout.write(f"The dashboard is at {'https' if shown else 'http'}://{place}:{port}\n")
     sys.stdout.flush()
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(configure_server(application)).run(sockets=[listening])
+        uvicorn.Server(configure_server(application, shown)).run(sockets=[listening])
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -53,8 +56,8 @@ def listen(settings: Settings) -> socket.socket:
         ) from error
 
 
-def configure_server(application: ASGIApp) -> uvicorn.Config:
-    """Return how the dashboard is served."""
+def configure_server(application: ASGIApp, shown: Shown | None = None) -> uvicorn.Config:
+    """Return how the dashboard is served: by HTTPS where it has a certificate to show."""
     return uvicorn.Config(
         application,
         log_level="warning",
@@ -65,6 +68,8 @@ def configure_server(application: ASGIApp) -> uvicorn.Config:
         proxy_headers=True,
         forwarded_allow_ips=["127.0.0.1", "::1"],
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        ssl_certfile=shown.certificate_file if shown else None,
+        ssl_keyfile=shown.key_file if shown else None,
     )
 
 

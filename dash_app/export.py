@@ -1,8 +1,8 @@
 """The quarantine as a CSV file, for operators.
 
-Rows of datasets with personal columns, or without a contract, are masked here as on the page:
-nothing personal leaves PostgreSQL as plain text. Whoever lets an operator have them in full, say
-once such rows are kept encrypted, changes `dash_app.masking`, for the page and the file alike.
+Rows of datasets without a contract are masked here as on the page, and those of datasets with
+personal columns stand there as `encrypted`: the dashboard has no keys. Whoever has them reads the
+rows by `python -m tasks.open_sealed quarantine`, with the numbers of the column `id`.
 
 Rows come from PostgreSQL some thousands at a time, each by a short query that goes on where the
 one before ended, so that memory does not grow, and a slow download keeps no connection of the
@@ -114,6 +114,6 @@ def _cells(row: asyncpg.Record) -> list[str]:
     raw = show_raw(row["dataset"], row["raw"], is_operator=True)
     shown = dict(row) | {
         "reason": show_reason(row["dataset"], row["reason"]),
-        "raw": f"{raw}…" if row["raw_characters"] > RAW_CHARACTERS else raw,
+        "raw": f"{raw}…" if (row["raw_characters"] or 0) > RAW_CHARACTERS else raw,
     }
     return [write_cell(shown[name]) for name in HEADER]

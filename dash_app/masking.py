@@ -2,30 +2,25 @@
 
 Values of personal columns, and of columns that no contract describes, are never asked for. What is
 text as received (rows in quarantine) is hidden character by character instead, so that its form,
-which often is what was wrong with it, is still seen.
+which often is what was wrong with it, is still seen. Where it is kept encrypted, nothing of it is.
 """
 
 import re
 
+from infra.hiding import hide
 from infra.redaction import redact
 from schemas.datasets import DATASETS
 
 MASK = "•••"
 """Stands for a value that was not asked for."""
-_DOT = "•"
+ENCRYPTED = "encrypted"
+"""Stands for a row or a message that is kept encrypted: the dashboard has no keys."""
 
-# All but white space and ASCII's punctuation: `\w` would leave the vowel signs of many scripts.
-_HIDDEN = re.compile(r"[^\s!-/:-@\[-^`{-~]")
 _ADDRESS = re.compile(r"[^\s<>\"'(){},;:]+@[^\s<>\"'(){},;:]+")
 # A channel's URL is its secret, all of it.
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^\s<>\"']+", re.IGNORECASE)
 # From the first quotation mark to the last: a value can hold some itself.
 _QUOTED = re.compile(r"'.*'", re.DOTALL)
-
-
-def hide(text: str) -> str:
-    """Return the text with every character but its punctuation and white space hidden."""
-    return _HIDDEN.sub(_DOT, text)
 
 
 def impersonal() -> frozenset[str]:
@@ -53,12 +48,14 @@ def hide_addresses(text: str) -> str:
     return _ADDRESS.sub(MASK, _URL.sub(rf"\1{MASK}", redact(text)))
 
 
-def show_raw(dataset: str, raw: str, *, is_operator: bool) -> str:
-    """Return a row as received, as far as its reader may read it.
+def show_raw(dataset: str, raw: str | None, *, is_operator: bool) -> str:
+    """Return a row as received, as far as its reader may read it; None: it is encrypted.
 
     Viewers see its form only: also a dataset without personal columns can be sent a file that has
     some. Where the contract names personal columns, or there is none, nobody sees more here.
     """
+    if raw is None:
+        return ENCRYPTED
     return raw if is_operator and not may_be_personal(dataset) else hide(raw)
 
 

@@ -93,6 +93,15 @@ class Reader:
         async with self.connection() as connection:
             return await connection.fetchval(query, *given)
 
+    async def write(self, query: str, *given: Any) -> Any:
+        """Return the first row's first value of a function that writes, for a role that reads.
+
+        The role's transactions are read-only unless they ask to be another kind.
+        """
+        async with self.connection() as connection, connection.transaction():
+            await connection.execute("SET TRANSACTION READ WRITE")
+            return await connection.fetchval(query, *given)
+
 
 def _first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).split("\n", maxsplit=1)[0]

@@ -29,6 +29,8 @@ _NONCE_BYTES = 12
 _TAG_BYTES = 16
 _HEAD_BYTES = 1 + _ID_BYTES
 _BODY = _HEAD_BYTES + _NONCE_BYTES
+CELL_OVERHEAD_BYTES = _BODY + _TAG_BYTES
+"""What a cell has more than its text."""
 _BLOCK_BYTES = 64
 """Of SHA-256."""
 
@@ -76,6 +78,11 @@ class KeyRing:
         self.current_id = _key_id(keys[0])
         """4 bytes: the id in every cell that is written."""
         self._hmac_states = [_hmac_states(key) for key in index_keys]
+
+    @property
+    def ids(self) -> list[bytes]:
+        """The ids (4 bytes) of the keys that cells can be read with."""
+        return list(self._ciphers)
 
     def encrypt(self, texts: pl.Series, place: Place) -> pl.Series:
         """Return cells (Binary) of texts (String); null stays null."""
@@ -137,7 +144,7 @@ class KeyRing:
 
     def _open(self, cell: bytes, data: bytes, place: Place) -> bytes:
         head = cell[:_HEAD_BYTES]
-        if len(cell) < _BODY + _TAG_BYTES or head[:1] != _VERSION:
+        if len(cell) < CELL_OVERHEAD_BYTES or head[:1] != _VERSION:
             raise CellError(f"A cell of {place} is not encrypted as this platform does it.")
         cipher = self._ciphers.get(head[1:])
         if cipher is None:

@@ -114,6 +114,20 @@ def _times(spec: Spec) -> str | None:
     return None
 
 
+def _personal(spec: Spec) -> str | None:
+    """Hold that no personal column is one that rows are compared or joined by: it is encrypted."""
+    uses = dict.fromkeys(spec.key, "part of the key")
+    uses |= {str(spec.version): "the version", str(spec.event_time): "the event time"}
+    uses |= {each.name: "a reference" for each in spec.references}
+    for each in spec.columns:
+        if each.pii and each.name in uses:
+            return (
+                f"column '{each.name}' is personal and {uses[each.name]}: what is encrypted cannot "
+                "be compared; take a number or a code for that"
+            )
+    return None
+
+
 def _columns(spec: Spec) -> str | None:
     found = (
         f"column '{each.name}' {clause}"
@@ -230,5 +244,6 @@ _RULES: tuple[Callable[[Spec], str | None], ...] = (
     _key,
     _times,
     _columns,
+    _personal,
     _clashes,
 )

@@ -12,11 +12,15 @@ from dataclasses import dataclass, field
 import polars as pl
 import polars_hash as plh
 
+from infra.cell_encryption import KeyRing
+from infra.hiding import hide
 from infra.postgres.identifiers import column_names, slug
+from infra.postgres.layout import index_name
 from schemas.checks import FINITE
 from schemas.dataset import DECIMAL_PRECISION, Column, Kind, Missing, Spec
 from schemas.errors import RefusedError
 from tasks.cast import Cast, cast_all, is_ambiguous
+from tasks.personal_cells import index_cells
 
 LINE = "_line"
 ROW_HASH = "_row_hash"
@@ -128,6 +132,7 @@ def clean(
     spec: Spec,
     binding: Binding,
     tally: Tally,
+    keys: KeyRing | None = None,
     sparse: bool = False,
 ) -> tuple[pl.DataFrame, list[Reject]]:
     """Return the rows that keep the contract, typed, and a reject for every other row.
@@ -135,10 +140,14 @@ def clean(
     cells: String columns, named as in the header. lines: Int64, of the same height: where each
     row stood. The accepted frame has the contract's columns in order, then `_line` (Int64),
     `_row_hash` (Int64: xxh3 over the values, the same in every process and version) and
-    `_extra` (String: a JSON object, or null). sparse: an empty cell of a column that the contract
-    does not know says nothing, as if the row had no such column.
+    `_extra` (String: a JSON object, or null).
+    keys: with them the frame has the index of each personal column too, and the hash is taken over
+    it in place of the values: nobody without the index's key can try whether a guess is right.
+    Rows that were cleaned without keys are for looking at alone.
+    sparse: an empty cell of a column that the contract does not know says nothing, as if the row
+    had no such column.
     """
-    flaws = _Flaws(cells.height)
+    flaws = _Flaws(cells.height, is_personal=any(each.pii for each in spec.columns))
     present = [
         (each, binding.columns[each.name]) for each in spec.columns if each.name in binding.columns
     ]
@@ -157,9 +166,13 @@ def clean(
     )
     _check(frame, spec, flaws)
     extra = _extra(cells, binding.unknown, flaws, sparse=sparse)
+    hashed = spec.names
+    if keys is not None:
+        frame = frame.with_columns(index_cells(frame, spec, keys))
+        hashed = tuple(index_name(each.name) if each.pii else each.name for each in spec.columns)
     frame = frame.with_columns(
         lines.alias(LINE),
-        _hash(spec.names, extra, sparse=sparse).alias(ROW_HASH),
+        _hash(hashed, extra, sparse=sparse).alias(ROW_HASH),
         (extra if extra is not None else pl.lit(None, dtype=pl.String)).alias(EXTRA),
     )
     tally.checked += cells.height
@@ -201,12 +214,27 @@ def summarise(tally: Tally) -> list[tuple[str | None, str, int, int, str]]:
 class _Flaws:
     """Masks of broken rows, each with the rule and a way to say what is wrong with one row."""
 
-    def __init__(self, height: int) -> None:
+    def __init__(self, height: int, *, is_personal: bool) -> None:
         self.height = height
+        self._is_personal = is_personal
         self.found: list[tuple[str, str, pl.Series, Callable[[int], str]]] = []
 
     def add(self, rule: str, column: str, mask: pl.Series, sentence: Callable[[int], str]) -> None:
         self.found.append((rule, column, mask, sentence))
+
+    def show(self, column: Column, given: str) -> str:
+        """Return what may be said of a cell; its row has it whole, and is kept as such rows are.
+
+        In a row that lacks a cell or has one too many, a personal one may stand under any name:
+        where some are personal, only the form of the others is said.
+        """
+        if column.pii:
+            return "a value that is personal"
+        return f"'{_shown(hide(given) if self._is_personal else given)}'"
+
+    def name(self, column: Column, given: str) -> str:
+        """Name a cell, with what may be said of it."""
+        return column.name if column.pii else f"{column.name} {self.show(column, given)}"
 
     def counts(self) -> Counter[tuple[str | None, str]]:
         return Counter({(column, rule): int(mask.sum()) for rule, column, mask, _ in self.found})
@@ -250,11 +278,11 @@ def _settle(
     values, wrong = cast.values.alias(column.name), cast.wrong
     absent = values.null_count()
     if wrong is not None and given is not None:
-        flaws.add("type", column.name, wrong, lambda row: _mistyped(column, given[row]))
+        flaws.add("type", column.name, wrong, lambda row: _mistyped(flaws, column, given[row]))
         mistyped = int(wrong.sum())
         absent -= mistyped
         tally.mistyped[column.name] += mistyped
-        tally.example.setdefault(column.name, _named(column, given[wrong.arg_true()[0]]))
+        tally.example.setdefault(column.name, flaws.show(column, given[wrong.arg_true()[0]]))
     tally.present[column.name] += len(values) - absent
     if not absent or column.missing is Missing.NULL:
         return values
@@ -280,15 +308,16 @@ def _check(frame: pl.DataFrame, spec: Spec, flaws: _Flaws) -> None:
         if broken.any():
             is_finite = check.name == FINITE
             said = "is not a finite number" if is_finite else f"breaks {check.error}"
-            flaws.add(str(check.name), column.name, broken, _sentence(column, values, said))
+            sentence = _sentence(flaws, column, values, said)
+            flaws.add(str(check.name), column.name, broken, sentence)
 
 
-def _sentence(column: Column, values: pl.Series, said: str) -> Callable[[int], str]:
-    return lambda row: f"{_named_column(column, str(values[row]))} {said}"
+def _sentence(flaws: _Flaws, column: Column, values: pl.Series, said: str) -> Callable[[int], str]:
+    return lambda row: f"{flaws.name(column, str(values[row]))} {said}"
 
 
-def _mistyped(column: Column, given: str) -> str:
-    shown = _named_column(column, given)
+def _mistyped(flaws: _Flaws, column: Column, given: str) -> str:
+    shown = flaws.name(column, given)
     if is_ambiguous(given, column):
         return f"{shown} is ambiguous: its separator can be of thousands or of decimals"
     return f"{shown} is not {_wanted(column)}"
@@ -307,15 +336,6 @@ def _wanted(column: Column) -> str:
             return "a text without NUL characters"
         case _:
             return f"a {column.kind}"
-
-
-def _named_column(column: Column, given: str) -> str:
-    """Name a cell; the raw row beside the reason has the value, and is kept as such rows are."""
-    return column.name if column.pii else f"{column.name} {_named(column, given)}"
-
-
-def _named(column: Column, given: str) -> str:
-    return "a value that is personal" if column.pii else f"'{_shown(given)}'"
 
 
 def _hash(names: Sequence[str], extra: pl.Series | None, *, sparse: bool) -> pl.Expr:

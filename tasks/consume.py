@@ -29,6 +29,7 @@ from tasks.load_batch import BatchReport, find_report, load_batch
 from tasks.message_rows import MessageRows, make_rows
 from tasks.messages import Batch
 from tasks.offsets import FencedError, Reader, is_committed
+from tasks.sealing import Sealing
 from tasks.stream_session import StreamSession
 from tasks.stream_source import StreamSource
 
@@ -95,7 +96,9 @@ class Consumer:
 
         specs: the contracts by the name that a message's `source` gives.
         seat: which of the wanted consumers this is; 0 is none of them.
+        Raises SettingError where a contract has personal columns and no keys are set.
         """
+        self._sealing = Sealing(specs)
         self._pool = pool
         self._specs = specs
         self._execution_id = execution_id
@@ -203,7 +206,12 @@ class Consumer:
                         self._count(report, rows)
                     return
                 report = await load_batch(
-                    session, batch, rows, self.reader, execution_id=self._execution_id
+                    session,
+                    batch,
+                    rows,
+                    self.reader,
+                    sealing=self._sealing,
+                    execution_id=self._execution_id,
                 )
             except FencedError:
                 self.progress.fenced += 1

@@ -1,4 +1,7 @@
-"""The table of messages that could not be loaded, written in the transaction of those that were."""
+"""The table of messages that could not be loaded, written in the transaction of those that were.
+
+One that may be personal is encrypted: `tasks.sealing`.
+"""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -6,6 +9,7 @@ from collections.abc import Sequence
 from infra.postgres.connection import Connection
 from infra.postgres.copy import affected
 from tasks.messages import DeadLetter, Messages, Span
+from tasks.sealing import DEAD_LETTERS, Sealing, seal_message
 
 _LAST_MS = 253_402_300_799_000
 """The last second of the year 9999."""
@@ -17,12 +21,14 @@ async def bury(
     messages: Messages,
     dead: Sequence[DeadLetter],
     *,
+    sealing: Sealing,
     generations: dict[int, int],
     batch_id: int,
     execution_id: int | None,
 ) -> int:
     """Leave one row for each of these messages; returns how many had none before.
 
+    sealing: says which of them are encrypted.
     generations: of each partition, how often it was begun again.
     """
     if not dead:
@@ -31,15 +37,25 @@ async def bury(
     dead = sorted(dead, key=lambda each: each.position)
     positions = [each.position for each in dead]
     partitions = messages.partitions[positions].tolist()
+    kept = [
+        seal_message(
+            sealing.ring_for(each.source),
+            DEAD_LETTERS,
+            messages.keys[each.position],
+            messages.values[each.position],
+        )
+        for each in dead
+    ]
     status = await connection.execute(
         """
         INSERT INTO metadata.dead_letters
             (consumer_group, topic, batch_id, execution_id, generation, partition, message_offset,
-             source, reason, detail, contract_version, message_key, message_value, message_time)
+             source, reason, detail, contract_version, message_key, message_value, is_sealed,
+             message_time)
         SELECT $1, $2, $3, $4, g.*
         FROM unnest(
             $5::int[], $6::int[], $7::bigint[], $8::text[], $9::text[], $10::text[], $11::text[],
-            $12::bytea[], $13::bytea[], $14::timestamptz[]
+            $12::bytea[], $13::bytea[], $14::boolean[], $15::timestamptz[]
         ) AS g
         ON CONFLICT ON CONSTRAINT dead_letters_one_per_message DO NOTHING
         """,
@@ -54,8 +70,9 @@ async def bury(
         [storable(each.reason) for each in dead],
         [storable(each.detail) for each in dead],
         [each.contract_version for each in dead],
-        [messages.keys[each] for each in positions],
-        [messages.values[each] for each in positions],
+        [key for key, _, _ in kept],
+        [value for _, value, _ in kept],
+        [is_sealed for _, _, is_sealed in kept],
         [_time(int(messages.timestamps_ms[each])) for each in positions],
     )
     return affected(status)

@@ -4,7 +4,13 @@ import datetime as dt
 
 from infra.postgres.connection import Connection
 from infra.postgres.identifiers import qualify, quote
-from infra.postgres.layout import LANDED_COLUMNS, LINEAGE_COLUMNS, STAGING, sql_type, staging_table
+from infra.postgres.layout import (
+    LANDED_COLUMNS,
+    LINEAGE_COLUMNS,
+    STAGING,
+    staging_table,
+    stored_columns,
+)
 from schemas.dataset import Spec
 
 KEPT_ROWS = 50_000
@@ -23,8 +29,8 @@ async def create_landing(connection: Connection, spec: Spec, batch_id: int) -> s
     It is made in the load's transaction, so that COPY may write its rows frozen.
     """
     name = landing_name(spec, batch_id)
-    columns = [f"{quote(each.name)} {sql_type(each)}" for each in spec.columns]
-    columns += [f"{quote(name)} {definition}" for name, definition in LANDED_COLUMNS]
+    own = stored_columns(spec) + LANDED_COLUMNS
+    columns = [f"{quote(name)} {definition}" for name, definition in own]
     # Staging keeps rows for days and is never updated: no room has to be left in its pages.
     await connection.execute(f"CREATE TABLE {qualify(STAGING, name)} ({', '.join(columns)})")
     return name
@@ -61,8 +67,8 @@ async def keep_batch(connection: Connection, spec: Spec, name: str, rows: int) -
     if rows >= KEPT_ROWS:
         await connection.execute(f"ALTER TABLE {landing} INHERIT {staging_table(spec)}")
         return name
-    own = [*spec.names, *(name for name, _ in LANDED_COLUMNS + LINEAGE_COLUMNS)]
-    listed = ", ".join(quote(each) for each in own)
+    own = stored_columns(spec) + LANDED_COLUMNS + LINEAGE_COLUMNS
+    listed = ", ".join(quote(name) for name, _ in own)
     await connection.execute(
         f"INSERT INTO {staging_table(spec)} ({listed}) SELECT {listed} FROM {landing}"  # noqa: S608 - quoted
     )

@@ -2,15 +2,20 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import asyncpg
 
 from infra.postgres.connection import Connection
 from schemas.errors import TerminalError
+from tasks.sealing import VALUE_BYTES, has_key
 
 MAX_ATTEMPTS = 3
 PREFIX_MARK = "*"
+KEYLESS = (
+    "are left alone: they are encrypted with a key that is not set, so set that one too until "
+    "`rotate_keys` has run"
+)
 
 # Once its message is in the warehouse, or has come too late for it, a letter is done with.
 _MATCHES = """
@@ -24,31 +29,34 @@ _MATCHES = """
     AND ($7::bigint[] IS NULL OR id = ANY($7))
     AND id <= $8 AND (replayed_at IS NULL OR replayed_at < $9)
 """
+_FITS = f"attempts < $10 AND {has_key('$11')}"
 _COUNT = f"""
 WITH matching AS (
-    SELECT id, source, reason, attempts, buried_at FROM metadata.dead_letters WHERE {_MATCHES}
+    SELECT id, source, reason, attempts, buried_at, {has_key("$11")} AS has_key
+    FROM metadata.dead_letters WHERE {_MATCHES}
 ), chosen AS (
-    SELECT id FROM matching WHERE attempts < $10 ORDER BY id LIMIT $11
+    SELECT id FROM matching WHERE attempts < $10 AND has_key ORDER BY id LIMIT $12
 )
 SELECT m.source, m.reason, count(c.id) AS letters,
     count(*) FILTER (WHERE m.attempts >= $10) AS worn_out,
+    count(*) FILTER (WHERE m.attempts < $10 AND NOT m.has_key) AS keyless,
     min(m.buried_at) FILTER (WHERE c.id IS NOT NULL) AS first_buried_at,
     max(m.buried_at) FILTER (WHERE c.id IS NOT NULL) AS last_buried_at
 FROM matching AS m LEFT JOIN chosen AS c USING (id)
 GROUP BY m.source, m.reason
-HAVING count(c.id) > 0 OR count(*) FILTER (WHERE m.attempts >= $10) > 0
+HAVING count(c.id) > 0 OR count(*) FILTER (WHERE m.attempts >= $10 OR NOT m.has_key) > 0
 ORDER BY letters DESC, m.source, m.reason
 """  # noqa: S608 - constants of this module
 
 _LOCK = f"""
-SELECT id, octet_length(message_value) AS size_bytes
+SELECT id, {VALUE_BYTES} AS size_bytes
 FROM metadata.dead_letters
-WHERE {_MATCHES} AND attempts < $10 AND id > $11
-ORDER BY id LIMIT $12
+WHERE {_MATCHES} AND {_FITS} AND id > $12
+ORDER BY id LIMIT $13
 FOR UPDATE SKIP LOCKED
 """  # noqa: S608 - constants of this module
 
-_COUNT_LEFT = f"SELECT count(*) FROM metadata.dead_letters WHERE {_MATCHES} AND attempts < $10"  # noqa: S608 - a constant of this module
+_COUNT_LEFT = f"SELECT count(*) FROM metadata.dead_letters WHERE {_MATCHES} AND {_FITS}"  # noqa: S608 - constants of this module
 
 _REASONS = """
 SELECT reason, count(*) AS letters FROM metadata.dead_letters
@@ -98,6 +106,8 @@ class LetterCount:
     """To be replayed."""
     worn_out: int
     """Replayed as often as allowed: left alone."""
+    keyless: int
+    """Encrypted with a key that is not set: left alone."""
     first_buried_at: dt.datetime | None
     last_buried_at: dt.datetime | None
 
@@ -107,6 +117,8 @@ class Plan:
     """A choice at one moment: letters buried or replayed by others from then on are not in it."""
 
     choice: Choice
+    key_ids: tuple[bytes, ...]
+    """Of the keys that letters can be read with."""
     last_id: int
     planned_at: dt.datetime
     counts: tuple[LetterCount, ...]
@@ -123,15 +135,22 @@ class Plan:
         """How many match, and were replayed as often as allowed."""
         return sum(each.worn_out for each in self.counts)
 
+    @property
+    def keyless(self) -> int:
+        """How many match, and are encrypted with a key that is not set."""
+        return sum(each.keyless for each in self.counts)
+
     def __str__(self) -> str:
         """Say it in a sentence."""
-        if self.letters or self.worn_out:
+        if self.counts:
             left = (
                 f"; {self.worn_out} more were replayed {self.choice.max_attempts} times or more "
                 "and are left alone"
                 if self.worn_out
                 else ""
             )
+            if self.keyless:
+                left += f"; {self.keyless} more {KEYLESS}"
             return f"{self.letters} dead letters match{left}."
         if not self.other_reasons:
             return "No dead letter waits to be replayed."
@@ -139,23 +158,25 @@ class Plan:
         return f"No dead letter matches; there are {shown}."
 
 
-async def plan_replay(connection: Connection, choice: Choice) -> Plan:
-    """Return what the choice matches now."""
+async def plan_replay(
+    connection: Connection, choice: Choice, key_ids: Sequence[bytes] = ()
+) -> Plan:
+    """Return what the choice matches now; key_ids: of the keys that letters can be read with."""
     [now] = await connection.fetch(
         "SELECT coalesce(max(id), 0) AS last_id, clock_timestamp() AS planned_at"
         " FROM metadata.dead_letters"
     )
-    plan = Plan(choice, now["last_id"], now["planned_at"], ())
-    rows = await connection.fetch(_COUNT, *_arguments(plan), choice.max_attempts, choice.limit)
+    plan = Plan(choice, tuple(key_ids), now["last_id"], now["planned_at"], ())
+    rows = await connection.fetch(_COUNT, *_arguments(plan), choice.limit)
     counts = tuple(LetterCount(**dict(row)) for row in rows)
     others = [] if counts else await connection.fetch(_REASONS)
     by_reason = {row["reason"]: row["letters"] for row in others}
-    return Plan(choice, plan.last_id, plan.planned_at, counts, by_reason)
+    return replace(plan, counts=counts, other_reasons=by_reason)
 
 
 async def count_left(connection: Connection, plan: Plan) -> int:
     """Return how many letters of the plan nobody has replayed since it was made."""
-    count: int = await connection.fetchval(_COUNT_LEFT, *_arguments(plan), plan.choice.max_attempts)
+    count: int = await connection.fetchval(_COUNT_LEFT, *_arguments(plan))
     return count
 
 
@@ -166,9 +187,7 @@ async def lock_letters(
 
     What somebody else holds is passed over, and so is what was replayed since the plan was made.
     """
-    rows: list[asyncpg.Record] = await connection.fetch(
-        _LOCK, *_arguments(plan), plan.choice.max_attempts, after_id, limit
-    )
+    rows: list[asyncpg.Record] = await connection.fetch(_LOCK, *_arguments(plan), after_id, limit)
     return rows
 
 
@@ -185,4 +204,6 @@ def _arguments(plan: Plan) -> tuple[object, ...]:
         list(choice.ids) or None,
         plan.last_id,
         plan.planned_at,
+        choice.max_attempts,
+        list(plan.key_ids),
     )

@@ -6,12 +6,17 @@ from itertools import groupby
 import asyncpg
 import numpy as np
 
+from infra.cell_encryption import CellError, KeyRing
 from infra.postgres.connection import Connection
 from tasks.dead_letters import storable
 from tasks.letter_outcomes import Outcome
 from tasks.message_rows import MessageRows
 from tasks.messages import DeadLetter, Messages, Span
 from tasks.offsets import Reader
+from tasks.sealing import DEAD_LETTERS, KEY, VALUE, open_column
+
+UNREADABLE = "unreadable"
+"""The reason of a letter that is not what was encrypted."""
 
 
 def take_while_small(letters: Iterable[asyncpg.Record], max_bytes: int) -> Iterator[int]:
@@ -29,7 +34,7 @@ async def read_letters(connection: Connection, ids: Iterable[int]) -> list[async
     rows: list[asyncpg.Record] = await connection.fetch(
         """
         SELECT id, consumer_group, topic, generation, partition, message_offset, source, reason,
-            message_key, message_value, message_time
+            message_key, message_value, is_sealed, message_time
         FROM metadata.dead_letters WHERE id = ANY($1)
         ORDER BY consumer_group, topic, generation, partition, message_offset
         """,
@@ -51,16 +56,33 @@ def split_by_reader(
         yield Reader(group, topic), tuple(part)
 
 
-def rebuild_messages(letters: Sequence[asyncpg.Record]) -> Messages:
-    """Return the messages as they were read from Kafka."""
-    return Messages(
+def rebuild_messages(
+    letters: Sequence[asyncpg.Record], ring: KeyRing | None
+) -> tuple[Messages, dict[int, DeadLetter]]:
+    """Return the messages as they were read from Kafka, and those that cannot be by position.
+
+    ring: that of the letters that are encrypted. What cannot be read has no value.
+    """
+    keys: list[bytes | None] = []
+    values: list[bytes | None] = []
+    unreadable: dict[int, DeadLetter] = {}
+    for position, each in enumerate(letters):
+        try:
+            key, value = (open_column(ring, DEAD_LETTERS, each, name) for name in (KEY, VALUE))
+        except CellError as error:
+            key = value = None
+            unreadable[position] = DeadLetter(position, each["source"], UNREADABLE, str(error))
+        keys.append(key)
+        values.append(value)
+    messages = Messages(
         topic=letters[0]["topic"],
         partitions=np.array([each["partition"] for each in letters], dtype=np.int32),
         offsets=np.array([each["message_offset"] for each in letters], dtype=np.int64),
         timestamps_ms=np.array([_milliseconds(each) for each in letters], dtype=np.int64),
-        keys=[each["message_key"] for each in letters],
-        values=[each["message_value"] for each in letters],
+        keys=keys,
+        values=values,
     )
+    return messages, unreadable
 
 
 def _milliseconds(letter: asyncpg.Record) -> int:

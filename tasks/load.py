@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from infra.cell_keys import key_ring_for
 from infra.postgres.connection import TRANSIENT, Connection, Pool
 from infra.postgres.copy import copy_binary
 from infra.postgres.layout import STAGING
@@ -170,9 +171,10 @@ async def _load(
         connection,
         order.entry,
     )
+    keys = key_ring_for(spec)
     landing = await create_landing(connection, spec, entry.batch_id)
-    with Quarantine(entry) as quarantine:
-        stream = RowStream(source, spec, binding, quarantine, on_progress, order.path)
+    with Quarantine(entry, keys) as quarantine:
+        stream = RowStream(source, spec, binding, quarantine, on_progress, order.path, keys)
         rows = await copy_binary(
             connection,
             STAGING,

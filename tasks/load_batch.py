@@ -10,6 +10,7 @@ from tasks.letter_outcomes import settle_letters
 from tasks.message_rows import MessageRows
 from tasks.messages import Batch
 from tasks.offsets import Reader, advance
+from tasks.sealing import Sealing
 from tasks.stream_session import StreamSession
 
 
@@ -33,6 +34,7 @@ async def load_batch(
     rows: MessageRows,
     reader: Reader,
     *,
+    sealing: Sealing,
     execution_id: int | None,
     is_replay: bool = False,
 ) -> BatchReport:
@@ -40,8 +42,8 @@ async def load_batch(
 
     The offsets move in the same transaction: it is done once, or not at all. Raises FencedError
     when another consumer has claimed one of its partitions, an error of TRANSIENT when PostgreSQL
-    went away. is_replay: the messages are read again, beside the group's offsets; what was a dead
-    letter and is loaded now is marked so.
+    went away. sealing: says which dead letters are encrypted. is_replay: the messages are read
+    again, beside the group's offsets; what was a dead letter and is loaded now is marked so.
     """
     started = monotonic()
     connection = session.connection
@@ -58,6 +60,7 @@ async def load_batch(
             reader.group,
             batch.messages,
             dead,
+            sealing=sealing,
             generations=generations_of(batch.spans),
             batch_id=batch_id,
             execution_id=execution_id,

@@ -5,11 +5,13 @@ Pure: no database, no broker. The same cleaning and checks as for files: `tasks.
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
 
+from infra.cell_encryption import KeyRing
+from infra.cell_keys import key_ring_for
 from infra.postgres.session_sql import LOSES
 from schemas.dataset import Kind, Role, Spec
 from tasks.clean import LINE, ROW_HASH, Tally, bind, clean
@@ -32,27 +34,32 @@ class DatasetRows:
 
     spec: Spec
     rows: pl.DataFrame
-    """The contract's columns, then those of staging's lineage but for the batch's number."""
+    """The contract's columns, then those of staging's lineage but for the batch's number, and the
+    indexes of personal columns."""
     positions: pl.Series
     """Int64: of each row, where its message stands."""
+    keys: KeyRing | None = None
+    """Of the personal columns; None where the contract has none."""
 
     def take(self, start: int, length: int) -> "DatasetRows":
         """Return some of the rows."""
-        return DatasetRows(
-            self.spec, self.rows.slice(start, length), self.positions.slice(start, length)
+        return replace(
+            self,
+            rows=self.rows.slice(start, length),
+            positions=self.positions.slice(start, length),
         )
 
     def without(self, positions: Iterable[int]) -> "DatasetRows":
         """Return the rows but for those of the messages that stand there."""
         kept = ~self.positions.is_in(list(positions))
-        return DatasetRows(self.spec, self.rows.filter(kept), self.positions.filter(kept))
+        return replace(self, rows=self.rows.filter(kept), positions=self.positions.filter(kept))
 
     def in_key_order(self) -> "DatasetRows":
         """Return the rows sorted by their key: neighbours in an index are looked up together."""
         if not self.spec.key:
             return self
         order = self.rows.select(self.spec.key).select(pl.arg_sort_by(self.spec.key)).to_series()
-        return DatasetRows(self.spec, self.rows[order], self.positions.gather(order))
+        return replace(self, rows=self.rows[order], positions=self.positions.gather(order))
 
     def named(self, column: str) -> pl.Series:
         """Return the distinct values of a column."""
@@ -63,7 +70,7 @@ class DatasetRows:
         """The date columns with a date that the calendar may not hold."""
         outside = set()
         for each in self.spec.columns:
-            if each.kind is Kind.DATE:
+            if each.kind is Kind.DATE and not each.pii:
                 first, last = self.rows[each.name].min(), self.rows[each.name].max()
                 if first is not None and (first < CALENDAR[0] or last > CALENDAR[1]):  # type: ignore[operator] # a Date column's bounds are dates
                     outside.add(each.name)
@@ -122,7 +129,8 @@ class MessageRows:
 def make_rows(messages: Messages, specs: Mapping[str, Spec]) -> MessageRows:
     """Return the rows that the messages bring, by dataset, and a dead letter for every other.
 
-    specs: the contracts by the name that a message's `source` gives.
+    specs: the contracts by the name that a message's `source` gives. Raises SettingError where one
+    of them has personal columns and no keys are set.
     """
     now = dt.datetime.now(dt.UTC)
     routed, broken = decode_envelopes(messages.values, now=now)
@@ -139,11 +147,11 @@ def make_rows(messages: Messages, specs: Mapping[str, Spec]) -> MessageRows:
             DeadLetter(each.position, spec.table, each.reason, each.detail, spec.contract_version)
             for each in ambiguous
         ]
-        tally = tallies.setdefault(spec.table, Tally())
+        tally, keys = tallies.setdefault(spec.table, Tally()), key_ring_for(spec)
         for each in sources:
-            rows, rejected = _check(each, spec, tally)
+            rows, rejected = _check(each, spec, tally, keys)
             dead += rejected
-            datasets.append(_place(rows, each, spec, messages, now))
+            datasets.append(replace(_place(rows, each, spec, messages, now), keys=keys))
     joined = tuple(_join(datasets))
     return MessageRows(messages, joined, tuple(dead), tallies, _profile(joined, tallies))
 
@@ -166,7 +174,9 @@ def _without_contract(part: SourceMessages) -> Iterator[DeadLetter]:
         yield DeadLetter(position, part.source, "no_contract", detail)
 
 
-def _check(source: SourceRows, spec: Spec, tally: Tally) -> tuple[pl.DataFrame, list[DeadLetter]]:
+def _check(
+    source: SourceRows, spec: Spec, tally: Tally, keys: KeyRing | None
+) -> tuple[pl.DataFrame, list[DeadLetter]]:
     accepted, rejects = clean(
         source.cells,
         pl.Series(source.positions, dtype=pl.Int64),
@@ -174,6 +184,7 @@ def _check(source: SourceRows, spec: Spec, tally: Tally) -> tuple[pl.DataFrame, 
         spec=spec,
         binding=bind(source.cells.columns, spec, spec.table),
         tally=tally,
+        keys=keys,
         # Messages come together with others that have columns of their own.
         sparse=True,
     )
@@ -213,8 +224,8 @@ def _join(datasets: list[DatasetRows]) -> Iterator[DatasetRows]:
         if len(parts) == 1:
             yield parts[0]
             continue
-        yield DatasetRows(
-            parts[0].spec,
-            pl.concat(each.rows for each in parts),
-            pl.concat(each.positions for each in parts),
+        yield replace(
+            parts[0],
+            rows=pl.concat(each.rows for each in parts),
+            positions=pl.concat(each.positions for each in parts),
         )

@@ -25,6 +25,7 @@ from tasks.manifest import Entry, Loaded, find_loaded, note_untouched, open_entr
 from tasks.prefetch import from_thread, prefetch
 from tasks.produce import produce_many
 from tasks.quarantine import Quarantine
+from tasks.sealing import ring_for_source
 from tasks.unsent import FOR_A_PERSON, keep_unsent
 
 MAX_REFUSED = 10_000
@@ -162,11 +163,12 @@ async def _produce(
     describe: Callable[[], _Facts],
     on_progress: Progress | None,
 ) -> Produced:
+    ring = ring_for_source(shipment.spec)
     sent = refused = hopeless = 0
     # Open while Kafka is waited for; it holds no lock that anybody else asks for.
     async with pool.acquire() as connection, connection.transaction():
         entry = await open_entry(connection, shipment.entry)
-        with Quarantine(entry) as quarantine:
+        with Quarantine(entry, ring) as quarantine:
             async with aclosing(prefetch(from_thread(parcels))) as ready:
                 async for parcel in ready:
                     quarantine.add(parcel.rejects)
@@ -182,6 +184,7 @@ async def _produce(
                         execution_id=shipment.execution_id,
                         topic=shipment.topic,
                         source=shipment.table,
+                        ring=ring,
                     )
                     if on_progress is not None:
                         on_progress(parcel.read_bytes)

@@ -1,4 +1,8 @@
-"""Keeps the rejected rows of a load until they can be written beside the accepted ones."""
+"""Keeps the rejected rows of a load until they can be written beside the accepted ones.
+
+As received a row says what the encrypted cells beside it do not: where the load's dataset has
+personal columns it is encrypted as a whole, before it comes to the spool.
+"""
 
 import csv
 import io
@@ -8,10 +12,12 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import IO, Self
 
+from infra.cell_encryption import KeyRing
 from infra.postgres.connection import Connection
 from infra.postgres.copy import affected
 from tasks.clean import Reject
 from tasks.manifest import Entry
+from tasks.sealing import QUARANTINED
 
 _MEMORY_BYTES = 8 << 20
 _COLUMNS = (
@@ -24,8 +30,8 @@ _COLUMNS = (
     "rule",
     "column_name",
     "reason",
-    "raw",
 )
+_RAW, _SEALED = "raw", "raw_sealed"
 
 
 class Quarantine:
@@ -35,8 +41,12 @@ class Quarantine:
     load: a second connection could commit without it.
     """
 
-    def __init__(self, entry: Entry) -> None:
-        """Remember what every row of this load has in common."""
+    def __init__(self, entry: Entry, keys: KeyRing | None) -> None:
+        """Remember what every row of this load has in common.
+
+        keys: to encrypt the rows as received with; None: they are kept as they are.
+        """
+        self._keys = keys
         self.rules: Counter[tuple[str | None, str]] = Counter()
         """Rejected rows by the column and the first rule they broke."""
         self._common = (
@@ -78,7 +88,7 @@ class Quarantine:
                     each.rule,
                     each.column or "",
                     _storable(each.reason),
-                    _storable(each.raw),
+                    self._keep(each.raw),
                 )
             )
 
@@ -88,15 +98,23 @@ class Quarantine:
             return 0
         self._text.flush()
         self._spool.seek(0)
+        raw = _RAW if self._keys is None else _SEALED
         status = await connection.copy_to_table(
             "quarantine",
             schema_name="metadata",
-            columns=_COLUMNS,
+            columns=(*_COLUMNS, raw),
             source=_Chunks(self._spool),
             format="csv",
-            force_not_null=("dataset", "source", "rule", "reason", "raw"),
+            force_not_null=("dataset", "source", "rule", "reason", raw),
         )
         return affected(status)
+
+    def _keep(self, raw: str) -> str:
+        """Return the row as its column takes it: text, or a cell as PostgreSQL writes bytea."""
+        if self._keys is None:
+            return _storable(raw)
+        data = raw.encode("utf-8", "backslashreplace")
+        return rf"\x{self._keys.seal(data, QUARANTINED).hex()}"
 
 
 class _Chunks:

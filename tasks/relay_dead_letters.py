@@ -1,31 +1,27 @@
 """Sends dead letters on to a topic of their own, from the table in which they were committed.
 
 At least once: a letter counts as relayed when Kafka has acknowledged it, and is sent again where
-that could not be written down. Whoever reads the topic tells letters apart by their key.
+that could not be written down. Whoever reads the topic tells letters apart by their key. The topic
+gets a message as it was, also where the table keeps it encrypted: what is personal in it is then
+protected as the topic is that it came from.
 """
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from time import monotonic
 
 import asyncpg
 import structlog
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import (
-    CorruptRecordException,
-    InvalidTimestampError,
-    KafkaError,
-    MessageSizeTooLargeError,
-    RecordListTooLargeError,
-)
+from aiokafka.errors import KafkaError
 
+from infra.cell_encryption import KeyRing
 from infra.kafka.client import UNREACHABLE, require_kafka
 from infra.kafka.producer import Producer
 from infra.postgres.connection import TRANSIENT, Connection, Pool
 from infra.settings import Settings
 from schemas.errors import SluicewayError, TerminalError
 from tasks.letter_rows import take_while_small
+from tasks.sealing import VALUE_BYTES, find_key_ring, has_key, key_ids
+from tasks.send_letters import Round, open_letters, send
 
 log = structlog.get_logger("sluiceway.stream")
 
@@ -36,34 +32,14 @@ _BYTES = 16 << 20
 _MAX_MESSAGE_BYTES = 64 << 20
 """Whether a letter is too large is for the broker to say."""
 _DETAIL_CHARACTERS = 1_000
-_SEND_SECONDS = 40.0
-"""More than aiokafka gives a message before it calls it lost."""
 _FLUSH_SECONDS = 2.0
 """A consumer that is told to end waits for its relay too."""
 _REST_SECONDS = 5.0
 _RETRY_SECONDS = (5.0, 10.0, 30.0)
 _NAG_SECONDS = 60.0
 
-_REFUSED = (
-    MessageSizeTooLargeError,
-    RecordListTooLargeError,
-    CorruptRecordException,
-    InvalidTimestampError,
-)
-"""What a broker says of one message, however often it is sent. Anything else is said of the topic
-or of the moment, and no letter is to blame."""
-
-
-@dataclass(slots=True)
-class _Round:
-    """What became of some letters, by id."""
-
-    relayed: list[int] = field(default_factory=list)
-    refused: list[int] = field(default_factory=list)
-    refusal: str = ""
-    """What the broker said of one of them."""
-    failure: BaseException | None = None
-    """Why the others were not sent."""
+_WAITS = "relayed_at IS NULL AND relay_attempts < $1"
+_HAS_KEY = has_key("$2")
 
 
 def open_relay_producer(settings: Settings) -> Producer:
@@ -90,7 +66,14 @@ async def relay(pool: Pool, settings: Settings) -> None:
     warned = told = -_NAG_SECONDS
     while True:
         try:
-            if await _is_due(pool):
+            is_due, lacks_key = await _look(pool, find_key_ring(settings))
+            if lacks_key and monotonic() - warned >= _NAG_SECONDS:
+                warned = monotonic()
+                log.warning(
+                    "dead letters wait in the table to be relayed",
+                    reason="they are encrypted with a key that is not set",
+                )
+            if is_due:
                 async with open_relay_producer(settings) as producer:
                     while count := await relay_once(pool, producer, settings):
                         relayed += count
@@ -114,19 +97,21 @@ async def relay_once(pool: Pool, producer: Producer, settings: Settings) -> int:
     """Leave the oldest letters that wait in the topic, a bounded number; returns how many.
 
     Several may do this at once: a letter that another one is relaying is passed over. A letter
-    that the broker refuses is counted, and given up after five times; the others go on.
+    that the broker refuses, or that is not what was encrypted, is counted, and given up after five
+    times; the others go on. One whose key is not set waits for it.
     Raises TransientError when Kafka or PostgreSQL is away, TerminalError when Kafka has no such
     topic or does not let us write to it; what was acknowledged by then counts as relayed.
     """
-    topic = settings.kafka_dead_letter_topic
+    topic, ring = settings.kafka_dead_letter_topic, find_key_ring(settings)
     client = await producer.open()
     # Asked before a letter is locked: of a topic that is missing, every letter would ask in vain.
     await producer.find_partitions(client, topic)
     async with pool.acquire() as connection, connection.transaction():
         # A process that is frozen here must not keep the letters from the others.
         await connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
-        letters = await _lock_letters(connection)
-        done = await _send(client, topic, letters)
+        done = Round()
+        letters = open_letters(ring, await _lock_letters(connection, ring), done)
+        await send(client, topic, letters, done)
         await _write_down(connection, done)
     if done.failure is not None:
         producer.discard(client)
@@ -140,32 +125,39 @@ async def relay_once(pool: Pool, producer: Producer, settings: Settings) -> int:
     return len(done.relayed)
 
 
-async def _is_due(pool: Pool) -> bool:
+async def _look(pool: Pool, ring: KeyRing | None) -> tuple[bool, bool]:
+    """Tell whether a letter waits that can be read, and whether one does whose key is not set."""
     async with pool.acquire() as connection:
-        found: bool = await connection.fetchval(
-            "SELECT EXISTS (SELECT FROM metadata.dead_letters"
-            " WHERE relayed_at IS NULL AND relay_attempts < $1)",
+        [row] = await connection.fetch(
+            f"""
+            SELECT EXISTS (SELECT FROM metadata.dead_letters WHERE {_WAITS} AND {_HAS_KEY})
+                    AS is_due,
+                EXISTS (SELECT FROM metadata.dead_letters WHERE {_WAITS} AND NOT {_HAS_KEY})
+                    AS lacks_key
+            """,  # noqa: S608 - constants of this module
             MAX_RELAY_ATTEMPTS,
+            key_ids(ring),
         )
-    return found
+    return row["is_due"], row["lacks_key"]
 
 
-async def _lock_letters(connection: Connection) -> list[asyncpg.Record]:
+async def _lock_letters(connection: Connection, ring: KeyRing | None) -> list[asyncpg.Record]:
     """Return the oldest letters that wait and that nobody else relays: some, and not too large."""
     locked = await connection.fetch(
-        """
-        SELECT id, octet_length(message_value) AS size_bytes FROM metadata.dead_letters
-        WHERE relayed_at IS NULL AND relay_attempts < $1
-        ORDER BY id LIMIT $2
+        f"""
+        SELECT id, {VALUE_BYTES} AS size_bytes FROM metadata.dead_letters
+        WHERE {_WAITS} AND {_HAS_KEY}
+        ORDER BY id LIMIT $3
         FOR UPDATE SKIP LOCKED
-        """,
+        """,  # noqa: S608 - constants
         MAX_RELAY_ATTEMPTS,
+        key_ids(ring),
         _LETTERS,
     )
     letters: list[asyncpg.Record] = await connection.fetch(
         """
         SELECT id, topic, partition, message_offset, reason, left(detail, $2) AS detail,
-            contract_version, source, attempts, message_value
+            contract_version, source, attempts, message_value, is_sealed
         FROM metadata.dead_letters WHERE id = ANY($1) ORDER BY id
         """,
         list(take_while_small(locked, _BYTES)),
@@ -174,78 +166,7 @@ async def _lock_letters(connection: Connection) -> list[asyncpg.Record]:
     return letters
 
 
-async def _send(client: AIOKafkaProducer, topic: str, letters: Sequence[asyncpg.Record]) -> _Round:
-    """Send the letters, and wait for what the broker says of each."""
-    done = _Round()
-    try:
-        async with asyncio.timeout(_SEND_SECONDS):
-            suspects = await _send_together(client, topic, letters, done)
-            for each in suspects:
-                # What was said of a batch may be true of one letter in it.
-                refused = await _send_together(client, topic, [each], done)
-                done.refused += [letter["id"] for letter in refused]
-    except (KafkaError, *UNREACHABLE) as error:
-        done.failure = error
-    return done
-
-
-async def _send_together(
-    client: AIOKafkaProducer, topic: str, letters: Sequence[asyncpg.Record], done: _Round
-) -> list[asyncpg.Record]:
-    """Send the letters, in few batches; returns those of refused ones.
-
-    Raises KafkaError where something else is wrong, with all that was acknowledged in `done`.
-    """
-    suspects = []
-    under_way = {}
-    failure: BaseException | None = None
-    for each in letters:
-        try:
-            future = await client.send(
-                topic, each["message_value"], _key(each), headers=_headers(each)
-            )
-        except _REFUSED as error:
-            suspects.append(each)
-            done.refusal = str(error)
-        except (KafkaError, *UNREACHABLE) as error:
-            failure = error
-            break
-        else:
-            under_way[future] = each
-    answers = await asyncio.gather(*under_way, return_exceptions=True)
-    for each, answer in zip(under_way.values(), answers, strict=True):
-        if not isinstance(answer, BaseException):
-            done.relayed.append(each["id"])
-        elif isinstance(answer, _REFUSED):
-            suspects.append(each)
-            done.refusal = str(answer)
-        else:
-            failure = answer
-    if failure is not None:
-        raise failure
-    return suspects
-
-
-def _key(letter: asyncpg.Record) -> bytes:
-    return f"{letter['topic']}-{letter['partition']}-{letter['message_offset']}".encode()
-
-
-def _headers(letter: asyncpg.Record) -> list[tuple[str, bytes]]:
-    """Return what is known of a letter; what is not is left out."""
-    facts = {
-        "reason": letter["reason"],
-        "detail": letter["detail"],
-        "contract_version": letter["contract_version"],
-        "topic": letter["topic"],
-        "partition": letter["partition"],
-        "offset": letter["message_offset"],
-        "attempts": letter["attempts"],
-        "source": letter["source"],
-    }
-    return [(name, str(fact).encode()) for name, fact in facts.items() if fact not in {None, ""}]
-
-
-async def _write_down(connection: Connection, done: _Round) -> None:
+async def _write_down(connection: Connection, done: Round) -> None:
     await connection.execute(
         "UPDATE metadata.dead_letters SET relayed_at = clock_timestamp() WHERE id = ANY($1)",
         done.relayed,
@@ -260,7 +181,7 @@ async def _write_down(connection: Connection, done: _Round) -> None:
     ids = [row["id"] for row in given_up if row["relay_attempts"] >= MAX_RELAY_ATTEMPTS]
     if ids:
         log.error(
-            "Kafka refuses dead letters for good; they stay in metadata.dead_letters alone",
+            "dead letters cannot be relayed; they stay in metadata.dead_letters alone",
             letters=len(ids),
             first_id=min(ids),
             reason=done.refusal,

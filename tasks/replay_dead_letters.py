@@ -8,17 +8,19 @@ late replaces nothing newer.
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import monotonic
 
 import asyncpg
 import structlog
 
+from infra.cell_encryption import KeyRing
+from infra.cell_keys import key_ring_for
 from infra.postgres.connection import Connection, Pool
 from schemas.dataset import Spec
 from tasks.lasting_session import LastingSession
-from tasks.letter_choice import Choice, Plan, count_left, lock_letters, plan_replay
+from tasks.letter_choice import KEYLESS, Choice, Plan, count_left, lock_letters, plan_replay
 from tasks.letter_outcomes import Outcome, tell_outcomes
 from tasks.letter_rows import (
     find_sources,
@@ -33,6 +35,7 @@ from tasks.load_batch import BatchReport, count_rejects, note_batch
 from tasks.message_rows import MessageRows, make_rows
 from tasks.messages import Batch, DeadLetter
 from tasks.offsets import Reader
+from tasks.sealing import find_key_ring, key_ids
 from tasks.stream_session import StreamSession
 
 log = structlog.get_logger("sluiceway.stream")
@@ -90,6 +93,8 @@ class Replay:
                 f" {self.plan.worn_out} were left alone: they were replayed "
                 f"{self.plan.choice.max_attempts} times or more."
             )
+        if self.plan.keyless:
+            said += f" {self.plan.keyless} {KEYLESS}."
         if self.busy:
             said += f" {self.busy} were held by another run: replay again to have them too."
         return said
@@ -118,14 +123,19 @@ async def replay_dead_letters(
 
     specs: the contracts by the name that a message's `source` gives. dry_run: only look, and
     count. A letter that was loaded, or came too late, is never replayed again; one that fails
-    keeps its earlier reason beside the new one, and is relayed anew. Several replays may run at
-    once: each letter is replayed by one of them. Raises TransientError when PostgreSQL stays away.
+    keeps its earlier reason beside the new one, and is relayed anew; so does one that is not what
+    was encrypted. Several replays may run at once: each letter is replayed by one of them. Raises
+    TransientError when PostgreSQL stays away, SettingError where a contract has personal columns
+    and no keys are set.
     """
+    ring = key_ring_for(*specs.values()) or find_key_ring()
     async with LastingSession(pool) as session:
-        plan = await session.run(lambda opened: plan_replay(opened.connection, choice))
+        plan = await session.run(
+            lambda opened: plan_replay(opened.connection, choice, key_ids(ring))
+        )
         replay = Replay(plan, dry_run=dry_run)
         if plan.letters and not dry_run:
-            run = _Run(session, specs, replay, execution_id, chunk_letters)
+            run = _Run(session, specs, ring, replay, execution_id, chunk_letters)
             await run.replay_all()
     return replay
 
@@ -137,12 +147,14 @@ class _Run:
         self,
         session: LastingSession,
         specs: Mapping[str, Spec],
+        ring: KeyRing | None,
         replay: Replay,
         execution_id: int | None,
         chunk_letters: int,
     ) -> None:
         self._session = session
         self._specs = specs
+        self._ring = ring
         self._replay = replay
         self._execution_id = execution_id
         self._chunk_letters = chunk_letters
@@ -224,7 +236,10 @@ class _Run:
         return chunk
 
     async def _make_rows(self, letters: Sequence[asyncpg.Record]) -> MessageRows:
-        return await asyncio.to_thread(make_rows, rebuild_messages(letters), self._specs)
+        messages, unreadable = rebuild_messages(letters, self._ring)
+        rows = await asyncio.to_thread(make_rows, messages, self._specs)
+        dead = (unreadable.get(each.position, each) for each in rows.dead)
+        return replace(rows, dead=tuple(dead))
 
     async def _load(
         self, session: StreamSession, reader: Reader, batch: Batch, rows: MessageRows

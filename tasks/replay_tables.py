@@ -28,7 +28,7 @@ def tabulate_letters(replay: Replay) -> list[Row]:
                 "reason": each.reason,
                 "to replay": each.letters,
                 **done,
-                "left alone": each.worn_out,
+                "left alone": each.worn_out + each.keyless,
                 "first buried": _time(each.first_buried_at),
                 "last buried": _time(each.last_buried_at),
             }

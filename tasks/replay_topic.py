@@ -26,6 +26,7 @@ from tasks.load_batch import BatchReport, load_batch
 from tasks.message_rows import make_rows
 from tasks.messages import Batch, Gathering
 from tasks.offsets import Reader
+from tasks.sealing import Sealing
 from tasks.stream_source import MAX_BATCH_BYTES
 from tasks.topic_range import Section, Stretch, find_standings, find_stretches
 
@@ -97,8 +98,10 @@ async def replay_topic(
     topic: by default SLUICEWAY_KAFKA_TOPIC. specs: the contracts by the name that a message's
     `source` gives. Raises TerminalError for a section that does not exist, TransientError when
     Kafka or PostgreSQL stays away: what was loaded stays, and the next replay doubles nothing.
+    SettingError where a contract has personal columns and no keys are set.
     """
     reader = Reader(settings.kafka_group, topic or settings.kafka_topic)
+    sealing = Sealing(specs)
     replay = TopicReplay(reader.topic)
     consumer = AIOKafkaConsumer(
         **connection_options(settings),
@@ -118,7 +121,8 @@ async def replay_topic(
             replay.stretches, replay.notes = await find_stretches(
                 consumer, settings, reader, section, standings
             )
-            await _Run(consumer, settings, reader, specs, replay, execution_id).load_all(session)
+            run = _Run(consumer, settings, reader, specs, sealing, replay, execution_id)
+            await run.load_all(session)
     except (*UNREACHABLE, KafkaError) as error:
         raise TransientError(
             f"Kafka at {settings.kafka_bootstrap_servers} cannot be read from "
@@ -140,6 +144,7 @@ class _Run:
         settings: Settings,
         reader: Reader,
         specs: Mapping[str, Spec],
+        sealing: Sealing,
         replay: TopicReplay,
         execution_id: int | None,
     ) -> None:
@@ -147,6 +152,7 @@ class _Run:
         self._batch_messages = settings.stream_batch_messages
         self._reader = reader
         self._specs = specs
+        self._sealing = sealing
         self._replay = replay
         self._execution_id = execution_id
         self._open = {
@@ -163,6 +169,7 @@ class _Run:
                 batch=batch,
                 rows=rows,
                 reader=self._reader,
+                sealing=self._sealing,
                 execution_id=self._execution_id,
                 is_replay=True,
             )

@@ -6,7 +6,9 @@ from contextlib import aclosing
 
 import polars as pl
 
+from infra.cell_encryption import KeyRing
 from infra.postgres.copy import CopyEncoder
+from infra.postgres.layout import index_name
 from schemas.dataset import Spec
 from tasks.clean import (
     EXTRA,
@@ -18,6 +20,7 @@ from tasks.clean import (
     clean,
     refuse_changed_types,
 )
+from tasks.personal_cells import encrypt_cells
 from tasks.prefetch import from_thread, prefetch
 from tasks.profile_rows import RowProfile
 from tasks.quarantine import Quarantine
@@ -36,12 +39,20 @@ class RowStream:
         quarantine: Quarantine,
         on_progress: Callable[[int], None] | None,
         path: str,
+        keys: KeyRing | None,
     ) -> None:
-        """Read nothing yet; on_progress: told how many bytes were read so far."""
+        """Read nothing yet; on_progress: told how many bytes were read so far.
+
+        keys: of the personal columns; None where the contract has none.
+        """
         self.tally = Tally()
         self.survey = Survey(spec, source.size_bytes)
         self.profile = RowProfile(spec)
-        schema = {each.name: each.dtype for each in spec.columns}
+        schema: dict[str, pl.DataType] = {}
+        for each in spec.columns:
+            schema[each.name] = pl.Binary() if each.pii else each.dtype
+            if each.pii:
+                schema[index_name(each.name)] = pl.Binary()
         schema |= {LINE: pl.Int64(), ROW_HASH: pl.Int64(), EXTRA: pl.String()}
         self.columns = tuple(schema)
         self._encoder = CopyEncoder(pl.Schema(schema), json_columns=(EXTRA,))
@@ -51,6 +62,7 @@ class RowStream:
         self._quarantine = quarantine
         self._on_progress = on_progress
         self._path = path
+        self._keys = keys
 
     async def encoded(self) -> AsyncGenerator[bytes, None]:
         """Yield the accepted rows as a binary COPY stream, and put the others aside."""
@@ -69,6 +81,7 @@ class RowStream:
             spec=self._spec,
             binding=self._binding,
             tally=self.tally,
+            keys=self._keys,
         )
         self._quarantine.add(
             Reject(each.line, each.reason, None, each.detail, each.raw) for each in block.broken
@@ -78,4 +91,5 @@ class RowStream:
         self.profile.observe(accepted)
         # Early, so that a file of another kind is not read to its end; and again after the last.
         refuse_changed_types(self.tally, self._spec, self._path)
-        return self._encoder.encode(accepted)
+        rows = encrypt_cells(accepted, self._spec, self._keys)
+        return self._encoder.encode(rows.select(self.columns))

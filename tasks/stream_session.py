@@ -10,7 +10,12 @@ import polars as pl
 
 from infra.postgres.connection import Connection, Pool
 from infra.postgres.copy import CopyEncoder, affected
-from infra.postgres.layout import LANDED_COLUMNS, LINEAGE_COLUMNS, STAGING
+from infra.postgres.layout import (
+    LANDED_COLUMNS,
+    LINEAGE_COLUMNS,
+    STAGING,
+    stored_columns,
+)
 from infra.postgres.merge_sql import CHANGED, CONFIRMED, NEW, SUPERSEDED, UNCHANGED
 from infra.postgres.session_sql import LOSES, SessionSql, day_table, session_sql
 from schemas.dataset import Role, Spec
@@ -20,6 +25,7 @@ from tasks.ledger import Ledger
 from tasks.merge import add_dates, infer_members, lock_dataset, locking_place, merge_rows
 from tasks.message_rows import DatasetRows, MessageRows
 from tasks.messages import DeadLetter
+from tasks.personal_cells import encrypt_cells
 
 _SETTINGS = """
     SET jit = off;
@@ -282,8 +288,10 @@ def _encode(
     dataset: DatasetRows, batch_id: int, loses: pl.Series | None
 ) -> tuple[list[str], bytes]:
     """Return the rows as a binary COPY stream, and the columns it has."""
-    names = [*dataset.spec.names, *(name for name, _ in LANDED_COLUMNS + LINEAGE_COLUMNS)]
-    frame = dataset.rows.with_columns(pl.lit(batch_id, dtype=pl.Int64).alias("_batch_id"))
+    own = stored_columns(dataset.spec) + LANDED_COLUMNS + LINEAGE_COLUMNS
+    names = [name for name, _ in own]
+    rows = encrypt_cells(dataset.rows, dataset.spec, dataset.keys)
+    frame = rows.with_columns(pl.lit(batch_id, dtype=pl.Int64).alias("_batch_id"))
     if loses is not None:
         names.append(LOSES)
         frame = frame.with_columns(loses.alias(LOSES))

@@ -33,7 +33,10 @@ class Survey:
     def __init__(self, spec: Spec, size_bytes: int) -> None:
         """Size the memory of keys for a source of so many bytes (0: unknown)."""
         self._key = list(spec.key)
-        self._dates = [each.name for each in spec.columns if each.kind is Kind.DATE]
+        # A personal date is nothing to join: dim_date would tell somebody's birthday.
+        self._dates = [
+            each.name for each in spec.columns if each.kind is Kind.DATE and not each.pii
+        ]
         self._bits = _MIN_BITS
         while self._bits < min(size_bytes * _BITS_PER_BYTE_READ, _MAX_BITS):
             self._bits *= 2

@@ -1,18 +1,34 @@
-"""The table of messages that Kafka did not take: sent again by later runs, or kept for a person."""
+"""The table of messages that Kafka did not take: sent again by later runs, or kept for a person.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+What may be personal is encrypted there. A message that cannot be read any more holds up no other:
+its row says why, and every run tries it again.
+"""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from infra.cell_encryption import CellError, KeyRing
 from infra.kafka.producer import Producer
 from infra.postgres.connection import TRANSIENT, Connection, Pool
 from schemas.errors import TransientError
 from tasks.produce import produce_many
 from tasks.refusals import Message, Reason, Refusal
+from tasks.sealing import (
+    KEY,
+    UNSENT_MESSAGES,
+    VALUE,
+    VALUE_BYTES,
+    find_key_ring,
+    open_column,
+    seal_message,
+)
 
 MAX_ATTEMPTS = 5
 """The first sending is one of them."""
 FOR_A_PERSON = (Reason.TOO_LARGE,)
 """Sending again changes nothing."""
+UNREADABLE = "unreadable"
+"""The reason of a message whose key is not set, or that is not what was written."""
 _PAGE_MESSAGES = 1_000
 _PAGE_BYTES = 64 << 20
 
@@ -25,7 +41,20 @@ class Resent:
     refused: int = 0
     """Refused once more."""
     kept: int = 0
-    """All of the topic that no run will send again: too large, or refused too often."""
+    """All of the topic that no run will send again, too large or refused too often, or that cannot
+    be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Some messages by their id, and of those that cannot be read why."""
+
+    messages: dict[int, Message] = field(default_factory=dict)
+    unreadable: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> list[int]:
+        return [*self.messages, *self.unreadable]
 
 
 async def keep_unsent(
@@ -35,8 +64,12 @@ async def keep_unsent(
     execution_id: int,
     topic: str,
     source: str,
+    ring: KeyRing | None,
 ) -> None:
-    """Leave one row for each of these messages, in the connection's transaction."""
+    """Leave one row for each of these messages, in the connection's transaction.
+
+    ring: to encrypt them with; None: they are kept as they are.
+    """
     if not refusals:
         return
     await connection.copy_records_to_table(
@@ -46,13 +79,17 @@ async def keep_unsent(
             "execution_id",
             "topic",
             "source",
-            "message_key",
-            "message_value",
             "reason",
             "detail",
+            "message_key",
+            "message_value",
+            "is_sealed",
         ),
         records=(
-            (execution_id, topic, source, key, value, each.reason.value, each.detail)
+            (
+                *(execution_id, topic, source, each.reason.value, each.detail),
+                *seal_message(ring, UNSENT_MESSAGES, key, value),
+            )
             for each in refusals
             for key, value, _ in (each.message,)
         ),
@@ -68,18 +105,20 @@ async def resend_unsent(pool: Pool, producer: Producer, topic: str) -> Resent:
     Raises TransientError when Kafka or PostgreSQL is away, TerminalError when there is no such
     topic; also where nothing is waiting, so that a run knows before it begins.
     """
+    ring = find_key_ring()
     await producer.find_partitions(await producer.open(), topic)
     sent = refused = last_id = 0
     try:
         while True:
             async with pool.acquire() as connection, connection.transaction():
-                page = await _take_page(connection, topic, after=last_id)
-                if not page:
+                page = await _take_page(connection, ring, topic, after=last_id)
+                if not page.ids:
                     kept = await _count_kept(connection, topic)
                     return Resent(sent, refused, kept)
-                last_id = max(page)
-                delivery = await produce_many(producer, topic, page.values())
-                await _mark(connection, page, delivery.refusals)
+                last_id = max(page.ids)
+                delivery = await produce_many(producer, topic, page.messages.values())
+                await _mark(connection, page.messages, delivery.refusals)
+                await _mark_unreadable(connection, page.unreadable)
             sent += delivery.sent
             refused += len(delivery.refusals)
     except TRANSIENT as error:
@@ -89,15 +128,16 @@ async def resend_unsent(pool: Pool, producer: Producer, topic: str) -> Resent:
         ) from error
 
 
-async def _take_page(connection: Connection, topic: str, *, after: int) -> dict[int, Message]:
-    """Return some messages by their id, locked so that no other run sends them too."""
+async def _take_page(
+    connection: Connection, ring: KeyRing | None, topic: str, *, after: int
+) -> _Page:
+    """Return some messages, locked so that no other run sends them too."""
     rows = await connection.fetch(
-        """
-        SELECT id, message_key, message_value FROM metadata.unsent_messages
+        f"""
+        SELECT id, message_key, message_value, is_sealed FROM metadata.unsent_messages
         WHERE sent_at IS NULL AND id IN (
             SELECT few.id FROM (
-                SELECT id, octet_length(message_value) AS own,
-                       sum(octet_length(message_value)) OVER (ORDER BY id) AS so_far
+                SELECT id, {VALUE_BYTES} AS own, sum({VALUE_BYTES}) OVER (ORDER BY id) AS so_far
                 FROM metadata.unsent_messages
                 WHERE sent_at IS NULL AND topic = $1 AND id > $2
                     AND attempts < $3 AND reason <> ALL ($4::text[])
@@ -106,7 +146,7 @@ async def _take_page(connection: Connection, topic: str, *, after: int) -> dict[
             WHERE few.so_far - few.own < $6
         )
         ORDER BY id FOR UPDATE SKIP LOCKED
-        """,
+        """,  # noqa: S608 - a constant of tasks.sealing
         topic,
         after,
         MAX_ATTEMPTS,
@@ -114,7 +154,15 @@ async def _take_page(connection: Connection, topic: str, *, after: int) -> dict[
         _PAGE_MESSAGES,
         _PAGE_BYTES,
     )
-    return {row["id"]: (row["message_key"], row["message_value"], None) for row in rows}
+    page = _Page()
+    for row in rows:
+        try:
+            key, value = (open_column(ring, UNSENT_MESSAGES, row, each) for each in (KEY, VALUE))
+        except CellError as error:
+            page.unreadable[row["id"]] = str(error)
+        else:
+            page.messages[row["id"]] = (key, value or b"", None)
+    return page
 
 
 async def _mark(
@@ -142,6 +190,14 @@ async def _mark(
     )
 
 
+async def _mark_unreadable(connection: Connection, unreadable: Mapping[int, str]) -> None:
+    # No attempt is counted: a key that is missing today may be set tomorrow.
+    await connection.executemany(
+        "UPDATE metadata.unsent_messages SET reason = $2, detail = $3 WHERE id = $1",
+        [(row_id, UNREADABLE, detail) for row_id, detail in unreadable.items()],
+    )
+
+
 async def _count_kept(connection: Connection, topic: str) -> int:
     kept: int = await connection.fetchval(
         """
@@ -150,6 +206,6 @@ async def _count_kept(connection: Connection, topic: str) -> int:
         """,
         topic,
         MAX_ATTEMPTS,
-        [*FOR_A_PERSON],
+        [*FOR_A_PERSON, UNREADABLE],
     )
     return kept

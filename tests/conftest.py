@@ -32,6 +32,7 @@ os.environ.setdefault("SLUICEWAY_INDEX_KEYS", make_key("tests"))
 LOADER_PASSWORD = "only for tests"
 READER_PASSWORD = "only for tests too"
 MONITOR_PASSWORD = "only for tests as well"
+ERASER_PASSWORD = "only for tests once more"
 FAST = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -72,6 +73,10 @@ class Database:
     def monitor_url(self) -> str:
         return self.server.url(self.name, user="sluiceway_monitor", password=MONITOR_PASSWORD)
 
+    @property
+    def eraser_url(self) -> str:
+        return self.server.url(self.name, user="sluiceway_eraser", password=ERASER_PASSWORD)
+
 
 class Server:
     """A running PostgreSQL with a template to copy databases from."""
@@ -88,20 +93,27 @@ class Server:
             loader_password=LOADER_PASSWORD,
             reader_password=READER_PASSWORD,
             monitor_password=MONITOR_PASSWORD,
+            eraser_password=ERASER_PASSWORD,
         )
 
     async def create(self) -> Database:
         name = f"test_{next(self._serial)}"
-        await self._run(f"CREATE DATABASE {name} TEMPLATE template_sluiceway")
+        await self._run(
+            f"CREATE DATABASE {name} TEMPLATE template_sluiceway",
+            # A database's own rights are not copied with it.
+            f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC",
+            f"GRANT TEMPORARY ON DATABASE {name} TO sluiceway_loader",
+        )
         return Database(self.postgres, name)
 
     async def drop(self, database: Database) -> None:
         await self._run(f"DROP DATABASE IF EXISTS {database.name} WITH (FORCE)")
 
-    async def _run(self, statement: str) -> None:
+    async def _run(self, *statements: str) -> None:
         connection = await asyncpg.connect(self.postgres.url("postgres"))
         try:
-            await connection.execute(statement)
+            for statement in statements:
+                await connection.execute(statement)
         finally:
             await connection.close()
 

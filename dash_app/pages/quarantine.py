@@ -99,8 +99,8 @@ def lay_out(choice: Choice) -> Component:
         ),
         note="Refused rows of files and answers of APIs, whenever they came, the newest first; "
         "a text is looked for in the newest 10,000 of those that the other filters choose. "
-        "Refused messages are on the Stream page. • hides what is or may be personal, and "
-        "from viewers every row.",
+        "Refused messages are on the Stream page. • hides what may be personal, and from "
+        "viewers every row; rows of datasets with personal columns are encrypted.",
     )
 
 
@@ -178,7 +178,7 @@ async def draw_row(view: View, row_id: object) -> Children:
         return empty("This row is not in quarantine.", "Its address may be mistyped.")
     dataset = row["dataset"]
     raw = show_raw(dataset, row["raw"], is_operator=view.user.is_operator)
-    is_cut = row["raw_characters"] > ask.RAW_CHARACTERS
+    is_cut = (row["raw_characters"] or 0) > ask.RAW_CHARACTERS
     outcome = row["outcome"] or "replayed"
     return [
         table(
@@ -197,7 +197,7 @@ async def draw_row(view: View, row_id: object) -> Children:
             caption="The row",
         ),
         html.Pre(f"{raw}…" if is_cut else raw, className="raw raw-row", tabIndex=0),
-        html.P(_explain(view, dataset), className="card-note"),
+        html.P(_explain(view, row), className="card-note"),
     ]
 
 
@@ -231,7 +231,16 @@ def _show(view: View, choice: Choice, row: asyncpg.Record) -> Row:
     }
 
 
-def _explain(view: View, dataset: str) -> str:
-    if may_be_personal(dataset):
+def _explain(view: View, row: asyncpg.Record) -> Children:
+    if row["raw"] is None:
+        return [
+            (
+                "This dataset has personal columns, so the row is kept encrypted, and the "
+                "dashboard has no keys. Where they are set, this prints it: "
+            ),
+            html.Code(f"python -m tasks.open_sealed quarantine {row['id']}"),
+            ".",
+        ]
+    if may_be_personal(row["dataset"]):
         return "• hides every character: this dataset has personal columns, or no contract."
     return "" if view.user.is_operator else "• hides every character: operators see the row."

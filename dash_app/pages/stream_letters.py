@@ -12,7 +12,7 @@ from dash.development.base_component import Component
 from dash_app import formats, grids
 from dash_app.figures import PALETTE, Figure, Series, bars, say
 from dash_app.grids import Column, Row, Sort
-from dash_app.masking import show_reason
+from dash_app.masking import ENCRYPTED, show_reason
 from dash_app.panels import Children, Panels, address
 from dash_app.parts import aria, card, chart, empty, link, moment, place, table
 from dash_app.queries import stream as ask
@@ -26,12 +26,14 @@ MAX_REASONS = 6
 """Kinds of bars that a person can tell apart; the rest are one kind."""
 _HATCHES = ("", "/", "x", "\\", ".", "+", "|")
 COLUMNS = (
+    Column("letter", "Letter", width=90, is_number=True),
     Column("buried", "Buried", width=165),
     Column("reason", "Reason", width=200),
     Column("detail", "What is wrong with it", width=260, grows=True),
     Column("source", "Source", width=130),
     Column("place", "Topic, partition, offset", width=210),
     Column("contract", "Contract", width=110),
+    Column("message", "Message", width=110),
     Column("attempts", "Replays", width=90, is_number=True),
     Column("outcome", "Outcome", width=120),
     Column("relayed", "Relayed", width=165),
@@ -105,7 +107,8 @@ def lay_out(
                 height=420,
             ),
             note=f"Of the newest {ask.COUNTED_LETTERS:,} of all groups. What a message said is "
-            "never shown here.",
+            "never shown here; one that may be personal is kept encrypted. Where the keys are set, "
+            "python -m tasks.open_sealed dead-letter prints it, by the letter's number.",
         ),
         card("Unsent messages of the producer", place("letters-unsent", height=44)),
     ]
@@ -217,6 +220,7 @@ async def fetch_letters(
     return [
         {
             "id": row["id"],
+            "letter": row["id"],
             "buried": grids.moment_cell(view, row["buried_at"]),
             "reason": grids.text_cell(row["reason"]),
             # What is wrong is said without the message's values; what slipped in is hidden.
@@ -224,6 +228,7 @@ async def fetch_letters(
             "source": grids.text_cell(row["source"] or formats.NOTHING),
             "place": f"{row['topic']} {row['partition']} {row['message_offset']}",
             "contract": row["contract_version"] or formats.NOTHING,
+            "message": ENCRYPTED if row["is_sealed"] else "as received",
             "attempts": row["attempts"],
             "outcome": row["outcome"] or "waits",
             "relayed": grids.moment_cell(view, row["relayed_at"]),

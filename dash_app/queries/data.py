@@ -19,6 +19,7 @@ from infra.postgres.layout import (
     STAGING,
     WAREHOUSE,
     Target,
+    index_name,
 )
 from infra.postgres.tables import warehouse_of
 from schemas.dataset import Column, Role, Spec
@@ -237,9 +238,13 @@ async def find_columns(reader: Reader, table: Table) -> list[TableColumn]:
     surrogate = None
     if spec is not None and table.schema == WAREHOUSE and spec.role is Role.DIMENSION:
         surrogate = Target(spec).surrogate
+    # What personal cells are found by says nothing to a person.
+    indexes = {index_name(each.name) for each in described.values() if each.pii}
     columns = []
     for row in rows:
         name, contract = row["name"], described.get(row["name"])
+        if name in indexes:
+            continue
         is_own = contract is None and (name in _OWN_COLUMNS or name == surrogate)
         is_shown = table.is_calendar or (
             not contract.pii if contract is not None else is_own and name not in _NEVER_SHOWN

@@ -27,8 +27,9 @@ _DATASETS = """
     )
     SELECT dataset FROM named WHERE dataset IS NOT NULL
 """
-_WHOLE = """id, execution_id, batch_id, dataset, source, line, rule, column_name, reason,
-    length(raw) AS raw_characters, contract_version, quarantined_at, replayed_at, outcome"""
+_KNOWN = """id, execution_id, batch_id, dataset, source, line, rule, column_name, reason,
+    contract_version, quarantined_at, replayed_at, outcome"""
+"""Of a row; what it said is `raw`, and null where it is encrypted."""
 _NO_RUN = -1
 _ID_DIGITS = 18
 
@@ -105,7 +106,8 @@ async def find_before(
     chosen = asked.rows(Choice(), asked.newest(choice, limit, before=before))
     return await reader.fetch(
         f"""
-        SELECT {_WHOLE}, left(raw, {asked.give(RAW_CHARACTERS)}) AS raw
+        SELECT {_KNOWN}, length(raw) AS raw_characters,
+            left(raw, {asked.give(RAW_CHARACTERS)}) AS raw
         FROM ({chosen}) AS chosen ORDER BY id DESC
         """,  # noqa: S608 - likewise
         *asked.values,
@@ -113,9 +115,12 @@ async def find_before(
 
 
 async def find_one(reader: Reader, row_id: int) -> asyncpg.Record | None:
-    """Return one row, its text cut where it is very long."""
+    """Return one row, its text cut where it is very long, and null where it is encrypted."""
     return await reader.fetchrow(
-        f"SELECT {_WHOLE}, left(raw, $2) AS raw FROM metadata.quarantine WHERE id = $1",  # noqa: S608 - likewise
+        f"""
+        SELECT {_KNOWN}, length(raw) AS raw_characters, left(raw, $2) AS raw
+        FROM metadata.quarantine WHERE id = $1
+        """,  # noqa: S608 - likewise
         row_id,
         RAW_CHARACTERS,
     )
@@ -192,7 +197,7 @@ class _Asked:
         # OFFSET 0 lets each row be looked up by its number; joined, all would be read.
         return f"""
             SELECT chosen.* FROM ({numbers}) AS numbered, LATERAL (
-                SELECT * FROM metadata.quarantine AS q WHERE q.id = numbered.id OFFSET 0
+                SELECT {_KNOWN}, raw FROM metadata.quarantine AS q WHERE q.id = numbered.id OFFSET 0
             ) AS chosen {self._saying(choice)}
         """  # noqa: S608 - likewise
 

@@ -222,10 +222,13 @@ async def find_letters(
     return await reader.fetch(
         """
         SELECT id, topic, partition, message_offset, source, reason,
-            left(detail, 300) AS detail, contract_version, attempts, outcome, buried_at,
+            left(detail, 300) AS detail, contract_version, is_sealed, attempts, outcome, buried_at,
             relayed_at, replayed_at, execution_id
         FROM (
-            SELECT * FROM metadata.dead_letters WHERE buried_at <= $8
+            SELECT id, consumer_group, topic, partition, message_offset, source, reason, detail,
+                contract_version, is_sealed, attempts, outcome, buried_at, relayed_at, replayed_at,
+                execution_id
+            FROM metadata.dead_letters WHERE buried_at <= $8
             ORDER BY buried_at DESC, id DESC LIMIT $7
         ) AS newest
         WHERE consumer_group = $1 AND topic = $2 AND starts_with(reason, $3)

@@ -219,7 +219,7 @@ async def set_window(
     Only for who may: the caller has asked. Raises WindowError with PostgreSQL's own sentence.
     """
     try:
-        found: int = await reader.fetchval(
+        found: int = await reader.write(
             "SELECT metadata.set_maintenance($1, $2, $3, $4, $5, $6)",
             window_id,
             component,

@@ -3,20 +3,33 @@
 import asyncpg
 
 from infra.postgres.identifiers import qualify, quote
-from infra.postgres.layout import WAREHOUSE
-from infra.postgres.rights import READER, grant_columns, readable_columns
+from infra.postgres.layout import CELL_TYPE, STAGING, WAREHOUSE, index_name
+from infra.postgres.rights import (
+    ERASER,
+    LOADER,
+    MONITOR,
+    READER,
+    grant_columns,
+    grant_erasing,
+    readable_columns,
+)
 from infra.postgres.tables import Table, tables_of
 from schemas.dataset import Spec
 from schemas.errors import ContractError
 
-LOADER = "sluiceway_loader"
-MONITOR = "sluiceway_monitor"
+__all__ = ["ERASER", "LOADER", "MONITOR", "apply_contracts"]
 
 _ACTUAL_COLUMNS = """
     SELECT attname AS name, format_type(atttypid, atttypmod) AS type, attnotnull AS never_null
     FROM pg_attribute
     WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
     ORDER BY attnum
+"""
+_IS_INDEXED = """
+    SELECT EXISTS (
+        SELECT FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+        WHERE indrelid = to_regclass($1) AND attname = $2
+    )
 """
 _CANONICAL_TYPES = {"timestamptz": "timestamp with time zone"}
 
@@ -30,15 +43,66 @@ async def apply_contracts(connection: asyncpg.Connection, specs: tuple[Spec, ...
     changes: list[str] = []
     async with connection.transaction():
         for spec in specs:
+            await _refuse_changed_secrecy(connection, spec)
             for table in tables_of(spec):
                 changes += await _apply(connection, table)
+                await _index_searches(connection, table, spec)
                 await _limit_reader(connection, table, spec)
+                for statement in grant_erasing(table, spec):
+                    await connection.execute(statement)
             await _register(connection, spec)
     return changes
 
 
+async def _refuse_changed_secrecy(connection: asyncpg.Connection, spec: Spec) -> None:
+    """Raise ContractError where a column became personal, or no longer is, since it was filled.
+
+    `ALTER … TYPE bytea` would leave cells that nobody can read: PostgreSQL has no key.
+    """
+    changed: dict[str, bool] = {}
+    statements = []
+    for table in tables_of(spec):
+        actual = await _read_columns(connection, table)
+        kinds = {name: _canonical(definition) for name, definition in table.columns}
+        found = [
+            name
+            for name, (kind, _) in kinds.items()
+            if name in actual
+            and actual[name]["type"] != kind
+            and CELL_TYPE in {actual[name]["type"], kind}
+        ]
+        if not found:
+            continue
+        changed |= {name: kinds[name][0] == CELL_TYPE for name in found}
+        if table.schema == STAGING:
+            # Its batches are tables of their own, and keep a column that it loses.
+            statements.append(f"DROP TABLE {table.qualified} CASCADE;")
+        elif any(kinds[name][1] for name in found):
+            statements.append(f"DROP TABLE {table.qualified};")
+        else:
+            gone = [each for name in found for each in (name, index_name(name)) if each in actual]
+            dropped = ", ".join(f"DROP COLUMN {quote(each)}" for each in gone)
+            statements.append(f"ALTER TABLE {table.qualified} {dropped};")
+    if changed:
+        became = ", ".join(name for name, is_personal in changed.items() if is_personal)
+        ceased = ", ".join(name for name, is_personal in changed.items() if not is_personal)
+        what = [f"{became} became personal"] if became else []
+        what += [f"{ceased} is personal no more"] if ceased else []
+        raise ContractError(
+            f"In the contract of {spec.table} {' and '.join(what)}, and PostgreSQL, which has no "
+            "key, can neither encrypt nor decrypt what stands there: think, run "
+            f"{' '.join(statements)} then `python -m deployments.bootstrap`, and load the sources "
+            "again with force."
+        )
+
+
+async def _read_columns(connection: asyncpg.Connection, table: Table) -> dict[str, asyncpg.Record]:
+    rows = await connection.fetch(_ACTUAL_COLUMNS, table.qualified)
+    return {row["name"]: row for row in rows}
+
+
 async def _apply(connection: asyncpg.Connection, table: Table) -> list[str]:
-    actual = {row["name"]: row for row in await connection.fetch(_ACTUAL_COLUMNS, table.qualified)}
+    actual = await _read_columns(connection, table)
     if not actual:
         await connection.execute(table.ddl)
         await _grant(connection, table)
@@ -90,6 +154,15 @@ async def _grant(connection: asyncpg.Connection, table: Table) -> None:
     else:
         # A load makes a table of its own and hangs it below this one: an owner's right.
         await connection.execute(f"ALTER TABLE {table.qualified} OWNER TO {LOADER}")
+
+
+async def _index_searches(connection: asyncpg.Connection, table: Table, spec: Spec) -> None:
+    """Leave an index for each personal column, also of those that were added to a table."""
+    if table.schema != WAREHOUSE:
+        return
+    for name in (index_name(each.name) for each in spec.columns if each.pii):
+        if not await connection.fetchval(_IS_INDEXED, table.qualified, name):
+            await connection.execute(f"CREATE INDEX ON {table.qualified} ({quote(name)})")
 
 
 async def _limit_reader(connection: asyncpg.Connection, table: Table, spec: Spec) -> None:

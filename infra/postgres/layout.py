@@ -14,9 +14,11 @@ __all__ = [
     "STAGING",
     "WAREHOUSE",
     "Target",
+    "index_name",
     "key_name",
     "sql_type",
     "staging_table",
+    "stored_columns",
 ]
 
 STAGING = "staging"
@@ -59,11 +61,32 @@ MERGED_COLUMNS: tuple[tuple[str, str], ...] = (
 """What every warehouse row keeps: which load wrote it, how new it is, what it said."""
 
 
+CELL_TYPE = "bytea"
+"""Of an encrypted cell, and of what it is found by."""
+
+
 def sql_type(column: Column) -> str:
-    """Return the PostgreSQL type of a contract's column."""
+    """Return the PostgreSQL type of a contract's column; a personal one holds encrypted cells."""
+    if column.pii:
+        return CELL_TYPE
     if column.kind is Kind.DECIMAL:
         return f"numeric({DECIMAL_PRECISION},{column.scale})"
     return POSTGRES_TYPES[column.kind]
+
+
+def index_name(column: str) -> str:
+    """Return the column by which the cells of a personal column are found."""
+    return f"_{column}_index"
+
+
+def stored_columns(spec: Spec) -> tuple[tuple[str, str], ...]:
+    """Return name and type of what a staged row has for the contract's columns, in their order."""
+    return tuple(stored for each in spec.columns for stored in _stored(each))
+
+
+def _stored(column: Column) -> tuple[tuple[str, str], ...]:
+    itself = (column.name, sql_type(column))
+    return (itself, (index_name(column.name), CELL_TYPE)) if column.pii else (itself,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +124,12 @@ class Target:
         """Name and type of each of the contract's columns, as the warehouse holds them.
 
         A reference becomes the surrogate key of the row it names; where it is part of the key,
-        the natural value stays beside it.
+        the natural value stays beside it. Beside a personal column stands its index.
         """
-        result = []
+        result: list[tuple[str, str]] = []
         for each in self.spec.columns:
             if each.references is None or each.name in self.spec.key:
-                result.append((each.name, sql_type(each)))
+                result += _stored(each)
             if each.references is not None:
                 result.append((self.column_name(each), "bigint"))
         return tuple(result)

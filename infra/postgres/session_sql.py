@@ -13,8 +13,8 @@ from infra.postgres.layout import (
     LANDED_COLUMNS,
     LINEAGE_COLUMNS,
     STAGING,
-    sql_type,
     staging_table,
+    stored_columns,
 )
 from infra.postgres.merge_sql import (
     CHANGED,
@@ -50,8 +50,8 @@ class SessionSql(MergeSql):
 
     def create_tables(self) -> tuple[str, ...]:
         """Leave the session's landing table, and that of the verdicts where rows are merged."""
-        columns = [f"{quote(each.name)} {sql_type(each)}" for each in self.spec.columns]
-        columns += [f"{quote(name)} {kind}" for name, kind in LANDED_COLUMNS + LINEAGE_COLUMNS]
+        own = stored_columns(self.spec) + LANDED_COLUMNS + LINEAGE_COLUMNS
+        columns = [f"{quote(name)} {kind}" for name, kind in own]
         columns.append(f"{quote(LOSES)} boolean NOT NULL")
         landing = (
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {quote(self.landing_name)}"
@@ -85,8 +85,8 @@ class SessionSql(MergeSql):
         and time (a topic that was made anew has others at the same offsets); for messages that
         are read again.
         """
-        names = [*self.spec.names, *(name for name, _ in LANDED_COLUMNS + LINEAGE_COLUMNS)]
-        listed = ", ".join(quote(each) for each in names)
+        own = stored_columns(self.spec) + LANDED_COLUMNS + LINEAGE_COLUMNS
+        listed = ", ".join(quote(name) for name, _ in own)
         staging = staging_table(self.spec)
         missing = (
             f"""

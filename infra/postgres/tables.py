@@ -10,7 +10,8 @@ from infra.postgres.layout import (
     STAGING,
     WAREHOUSE,
     Target,
-    sql_type,
+    index_name,
+    stored_columns,
 )
 from schemas.dataset import Role, Spec
 
@@ -56,12 +57,11 @@ def staging_of(spec: Spec, *, contracted: bool = True) -> Table:
 
     Columns are nullable here: what may be missing is decided by the contract, row by row.
     """
-    columns = tuple((each.name, sql_type(each)) for each in spec.columns)
     said = spec.description if contracted else "Uncontracted: text as received, never merged."
     return Table(
         schema=STAGING,
         name=spec.table,
-        columns=(*columns, *LANDED_COLUMNS, *LINEAGE_COLUMNS),
+        columns=(*stored_columns(spec), *LANDED_COLUMNS, *LINEAGE_COLUMNS),
         constraints=(),
         options="",
         after=(f"CREATE INDEX ON {qualify(STAGING, spec.table)} ({quote('_batch_id')})",),
@@ -100,7 +100,7 @@ def _fact(spec: Spec) -> Table:
         columns=(*columns, *MERGED_COLUMNS),
         constraints=(f"CONSTRAINT {quote(target.name + '_pkey')} PRIMARY KEY ({key})",),
         options=f" WITH (fillfactor = {FACT_FILLFACTOR})",
-        after=(),
+        after=_search_indexes(spec, target),
         comment=spec.description,
     )
 
@@ -121,7 +121,7 @@ def _dimension(spec: Spec) -> Table:
         # An inferred member is known by its key alone until its own row arrives.
         known = " AND ".join(f"{quote(name)} IS NOT NULL" for name in required)
         constraints.append(f"CHECK ({quote('_is_inferred')} OR ({known}))")
-    after: tuple[str, ...] = ()
+    after = _search_indexes(spec, target)
     own: tuple[tuple[str, str], ...] = (("_is_inferred", "boolean NOT NULL DEFAULT false"),)
     if target.keeps_versions:
         own += (
@@ -131,7 +131,7 @@ def _dimension(spec: Spec) -> Table:
         )
         constraints.append(f"UNIQUE ({key}, {quote('valid_from')})")
         constraints.append("CHECK (valid_from < valid_to)")
-        after = (f"CREATE UNIQUE INDEX ON {target.table} ({key}) WHERE is_current",)
+        after += (f"CREATE UNIQUE INDEX ON {target.table} ({key}) WHERE is_current",)
     else:
         constraints.append(f"UNIQUE ({key})")
     surrogate = (str(target.surrogate), "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY")
@@ -143,4 +143,13 @@ def _dimension(spec: Spec) -> Table:
         options="",
         after=after,
         comment=spec.description,
+    )
+
+
+def _search_indexes(spec: Spec, target: Target) -> tuple[str, ...]:
+    """Return what makes persons quick to find; staging is searched by reading it."""
+    return tuple(
+        f"CREATE INDEX ON {target.table} ({quote(index_name(each.name))})"
+        for each in spec.columns
+        if each.pii
     )

@@ -1,7 +1,9 @@
 CREATE TABLE "staging"."customers" (
     "customer_id" bigint,
-    "name" text,
-    "email" text,
+    "name" bytea,
+    "_name_index" bytea,
+    "email" bytea,
+    "_email_index" bytea,
     "city" text,
     "country" text,
     "signup_date" date,
@@ -20,8 +22,10 @@ COMMENT ON TABLE "staging"."customers" IS 'One row per customer of the shop, as 
 CREATE TABLE "warehouse"."dim_customers" (
     "customer_key" bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     "customer_id" bigint NOT NULL,
-    "name" text,
-    "email" text,
+    "name" bytea,
+    "_name_index" bytea,
+    "email" bytea,
+    "_email_index" bytea,
     "city" text,
     "country" text,
     "signup_date" date,
@@ -35,6 +39,8 @@ CREATE TABLE "warehouse"."dim_customers" (
     CHECK ("_is_inferred" OR ("name" IS NOT NULL AND "country" IS NOT NULL AND "signup_date" IS NOT NULL)),
     UNIQUE ("customer_id")
 );
+CREATE INDEX ON "warehouse"."dim_customers" ("_name_index");
+CREATE INDEX ON "warehouse"."dim_customers" ("_email_index");
 COMMENT ON TABLE "warehouse"."dim_customers" IS 'One row per customer of the shop, as the CRM exports it.';
 
 -- analyze
@@ -111,26 +117,26 @@ FROM (
 WHERE place > 1;
 
 -- insert_all: none repeated
-INSERT INTO "warehouse"."dim_customers" ("customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_batch_id", "_version", "_line", "_row_hash", "_extra")
-SELECT l."customer_id", l."name", l."email", l."city", l."country", l."signup_date", l."credit_limit", l."_batch_id", l."_version", l."_line", l."_row_hash", l."_extra"
+INSERT INTO "warehouse"."dim_customers" ("customer_id", "name", "_name_index", "email", "_email_index", "city", "country", "signup_date", "credit_limit", "_batch_id", "_version", "_line", "_row_hash", "_extra")
+SELECT l."customer_id", l."name", l."_name_index", l."email", l."_email_index", l."city", l."country", l."signup_date", l."credit_limit", l."_batch_id", l."_version", l."_line", l."_row_hash", l."_extra"
 FROM "staging"."customers__b1" AS l;
 
 -- insert_all: some repeated
-INSERT INTO "warehouse"."dim_customers" ("customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_batch_id", "_version", "_line", "_row_hash", "_extra")
-SELECT l."customer_id", l."name", l."email", l."city", l."country", l."signup_date", l."credit_limit", l."_batch_id", l."_version", l."_line", l."_row_hash", l."_extra"
+INSERT INTO "warehouse"."dim_customers" ("customer_id", "name", "_name_index", "email", "_email_index", "city", "country", "signup_date", "credit_limit", "_batch_id", "_version", "_line", "_row_hash", "_extra")
+SELECT l."customer_id", l."name", l."_name_index", l."email", l."_email_index", l."city", l."country", l."signup_date", l."credit_limit", l."_batch_id", l."_version", l."_line", l."_row_hash", l."_extra"
 FROM "staging"."customers__b1" AS l
 
 WHERE NOT EXISTS (SELECT FROM "staging"."customers__b1_repeated" AS r WHERE r."_line" = l."_line");
 
 -- insert_new
-INSERT INTO "warehouse"."dim_customers" ("customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_batch_id", "_version", "_line", "_row_hash", "_extra")
-SELECT "customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_batch_id", "_version", "_line", "_row_hash", "_extra"
+INSERT INTO "warehouse"."dim_customers" ("customer_id", "name", "_name_index", "email", "_email_index", "city", "country", "signup_date", "credit_limit", "_batch_id", "_version", "_line", "_row_hash", "_extra")
+SELECT "customer_id", "name", "_name_index", "email", "_email_index", "city", "country", "signup_date", "credit_limit", "_batch_id", "_version", "_line", "_row_hash", "_extra"
 FROM "_verdicts" WHERE "_verdict" = 'n'
 ORDER BY "customer_id";
 
 -- judge: none repeated
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."email" AS "email", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."_name_index" AS "_name_index", l."email" AS "email", l."_email_index" AS "_email_index", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
@@ -145,7 +151,7 @@ LEFT JOIN "warehouse"."dim_customers" AS t ON t."customer_id" = l."customer_id"
 
 -- judge: none repeated, only news
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."email" AS "email", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."_name_index" AS "_name_index", l."email" AS "email", l."_email_index" AS "_email_index", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
@@ -162,7 +168,7 @@ WHERE l."_verdict" IN ('n', 'c', 'a');
 
 -- judge: some repeated
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."email" AS "email", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."_name_index" AS "_name_index", l."email" AS "email", l."_email_index" AS "_email_index", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
@@ -177,7 +183,7 @@ WHERE NOT EXISTS (SELECT FROM "staging"."customers__b1_repeated" AS r WHERE r."_
 
 -- judge: some repeated, only news
 CREATE TEMPORARY TABLE "_verdicts" ON COMMIT DROP AS
-SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."email" AS "email", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."_name_index" AS "_name_index", l."email" AS "email", l."_email_index" AS "_email_index", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
@@ -236,7 +242,7 @@ SELECT "customer_id" FROM "staging"."customers__b1" GROUP BY "customer_id" HAVIN
 SELECT count(*) FILTER (WHERE "_verdict" = 'n') AS "n", count(*) FILTER (WHERE "_verdict" = 'u') AS "u", count(*) FILTER (WHERE "_verdict" = 's') AS "s", count(*) FILTER (WHERE "_verdict" = 'c') AS "c", count(*) FILTER (WHERE "_verdict" = 'a') AS "a", count(*) FILTER (WHERE "_verdict" = 'f') AS "f" FROM "_verdicts";
 
 -- update_changed
-UPDATE "warehouse"."dim_customers" AS t SET "name" = i."name", "email" = i."email", "city" = i."city", "country" = i."country", "signup_date" = i."signup_date", "credit_limit" = i."credit_limit", "_batch_id" = i."_batch_id", "_version" = i."_version", "_line" = i."_line", "_row_hash" = i."_row_hash", "_extra" = i."_extra", "_is_inferred" = false
+UPDATE "warehouse"."dim_customers" AS t SET "name" = i."name", "_name_index" = i."_name_index", "email" = i."email", "_email_index" = i."_email_index", "city" = i."city", "country" = i."country", "signup_date" = i."signup_date", "credit_limit" = i."credit_limit", "_batch_id" = i."_batch_id", "_version" = i."_version", "_line" = i."_line", "_row_hash" = i."_row_hash", "_extra" = i."_extra", "_is_inferred" = false
 FROM (
 SELECT * FROM "_verdicts" WHERE "_verdict" = 'c' ORDER BY "_place"
 ) AS i
@@ -260,9 +266,9 @@ CREATE TABLE IF NOT EXISTS "staging"."customers__s20260102" () INHERITS ("stagin
 CREATE INDEX IF NOT EXISTS "customers__s20260102_line" ON "staging"."customers__s20260102" USING brin ("_line") WITH (pages_per_range = 32, autosummarize = on);
 
 -- stream: create_tables
-CREATE TEMPORARY TABLE IF NOT EXISTS "customers__session" ("customer_id" bigint, "name" text, "email" text, "city" text, "country" text, "signup_date" date, "credit_limit" numeric(18,2), "_line" bigint NOT NULL, "_row_hash" bigint NOT NULL, "_extra" jsonb, "_batch_id" bigint NOT NULL, "_source" text NOT NULL, "_version" timestamptz NOT NULL, "_extracted_at" timestamptz NOT NULL, "_loses" boolean NOT NULL) ON COMMIT DELETE ROWS;
+CREATE TEMPORARY TABLE IF NOT EXISTS "customers__session" ("customer_id" bigint, "name" bytea, "_name_index" bytea, "email" bytea, "_email_index" bytea, "city" text, "country" text, "signup_date" date, "credit_limit" numeric(18,2), "_line" bigint NOT NULL, "_row_hash" bigint NOT NULL, "_extra" jsonb, "_batch_id" bigint NOT NULL, "_source" text NOT NULL, "_version" timestamptz NOT NULL, "_extracted_at" timestamptz NOT NULL, "_loses" boolean NOT NULL) ON COMMIT DELETE ROWS;
 CREATE TEMPORARY TABLE IF NOT EXISTS "customers__session_verdicts" ON COMMIT DELETE ROWS AS
-SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."email" AS "email", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."_name_index" AS "_name_index", l."email" AS "email", l."_email_index" AS "_email_index", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
@@ -284,12 +290,12 @@ DELETE FROM "pg_temp"."customers__session";
 DELETE FROM "pg_temp"."customers__session_verdicts";
 
 -- stream: stage
-INSERT INTO "staging"."customers__s20260102" ("customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
-SELECT "customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."customers__session" AS l;
+INSERT INTO "staging"."customers__s20260102" ("customer_id", "name", "_name_index", "email", "_email_index", "city", "country", "signup_date", "credit_limit", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
+SELECT "customer_id", "name", "_name_index", "email", "_email_index", "city", "country", "signup_date", "credit_limit", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."customers__session" AS l;
 
 -- stream: stage: only missing
-INSERT INTO "staging"."customers__s20260102" ("customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
-SELECT "customer_id", "name", "email", "city", "country", "signup_date", "credit_limit", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."customers__session" AS l
+INSERT INTO "staging"."customers__s20260102" ("customer_id", "name", "_name_index", "email", "_email_index", "city", "country", "signup_date", "credit_limit", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at")
+SELECT "customer_id", "name", "_name_index", "email", "_email_index", "city", "country", "signup_date", "credit_limit", "_line", "_row_hash", "_extra", "_batch_id", "_source", "_version", "_extracted_at" FROM "pg_temp"."customers__session" AS l
 WHERE NOT EXISTS (
     SELECT FROM "staging"."customers" AS s
     WHERE s."_source" = l."_source" AND s."_line" = l."_line" AND s."_version" = l."_version"
@@ -299,7 +305,7 @@ WHERE NOT EXISTS (
 
 -- stream: judge: none repeated
 INSERT INTO "pg_temp"."customers__session_verdicts"
-SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."email" AS "email", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."_name_index" AS "_name_index", l."email" AS "email", l."_email_index" AS "_email_index", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
@@ -315,7 +321,7 @@ LEFT JOIN "warehouse"."dim_customers" AS t ON t."customer_id" = l."customer_id"
 
 -- stream: judge: none repeated, only news
 INSERT INTO "pg_temp"."customers__session_verdicts"
-SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."email" AS "email", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."_name_index" AS "_name_index", l."email" AS "email", l."_email_index" AS "_email_index", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
@@ -333,7 +339,7 @@ WHERE l."_verdict" IN ('n', 'c', 'a');
 
 -- stream: judge: some repeated
 INSERT INTO "pg_temp"."customers__session_verdicts"
-SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."email" AS "email", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."_name_index" AS "_name_index", l."email" AS "email", l."_email_index" AS "_email_index", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'
@@ -349,7 +355,7 @@ WHERE NOT l."_loses"
 
 -- stream: judge: some repeated, only news
 INSERT INTO "pg_temp"."customers__session_verdicts"
-SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."email" AS "email", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
+SELECT l."_place", l."_verdict", l."customer_id" AS "customer_id", l."name" AS "name", l."_name_index" AS "_name_index", l."email" AS "email", l."_email_index" AS "_email_index", l."city" AS "city", l."country" AS "country", l."signup_date" AS "signup_date", l."credit_limit" AS "credit_limit", l."_batch_id" AS "_batch_id", l."_version" AS "_version", l."_line" AS "_line", l."_row_hash" AS "_row_hash", l."_extra" AS "_extra"
 FROM (
 SELECT l.*, t.ctid AS "_place", CASE
         WHEN t.ctid IS NULL THEN 'n'

@@ -20,6 +20,7 @@ from tasks.message_rows import make_rows
 from tasks.messages import Batch, Span
 from tasks.messages import Messages as StreamMessages
 from tasks.offsets import Claim, Reader, claim_partition
+from tasks.sealing import Sealing
 from tasks.stream_session import StreamSession
 
 Load = Callable[..., Awaitable[Report]]
@@ -133,6 +134,7 @@ class Group:
                 Batch(messages, (span,)),
                 make_rows(messages, self.specs),
                 self.reader,
+                sealing=Sealing(self.specs),
                 execution_id=self._execution_id,
             )
 
@@ -195,6 +197,7 @@ class Feed:
             batch,
             make_rows(batch.messages, self.specs),
             self.reader,
+            sealing=Sealing(self.specs),
             execution_id=self.execution_id,
             is_replay=is_replay,
         )

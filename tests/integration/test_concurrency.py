@@ -16,8 +16,9 @@ import psutil
 import pytest
 import yaml
 
-from deployments.bootstrap import CONNECTION_LIMIT, bootstrap
+from deployments.bootstrap import bootstrap
 from deployments.pools import POOLS
+from deployments.roles import CONNECTION_LIMIT
 from infra.postgres.connection import Pool
 from infra.sample.generator import make_sample, write_sample
 from infra.settings import Settings

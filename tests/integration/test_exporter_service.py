@@ -14,7 +14,8 @@ import aiohttp
 import asyncpg
 import pytest
 
-from deployments.bootstrap import CONNECTION_LIMIT, MONITOR_LIMIT, bootstrap
+from deployments.bootstrap import bootstrap
+from deployments.roles import CONNECTION_LIMIT, MONITOR_LIMIT
 from infra.exporter.scraper import Group, Scraper, make_pool
 from infra.exporter.serve import serve_metrics
 from infra.exporter.sheet import Sheet

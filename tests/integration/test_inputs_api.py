@@ -18,6 +18,7 @@ from schemas.errors import RefusedError, SluicewayError, TerminalError, Transien
 from tasks.extract_api import fetch_endpoint
 from tasks.load import Order, Outcome, Report
 from tasks.load_endpoint import load_fetched
+from tests.cells import in_clear
 
 
 class Api:
@@ -74,7 +75,7 @@ async def test_nested_users_are_flattened_into_the_dimension_and_the_same_answer
     assert first.ledger.read == len(users)
     assert (forced.ledger.unchanged, forced.ledger.updated) == (first.ledger.inserted, 0)
     async with pool.acquire() as connection:
-        rows = await connection.fetch("SELECT * FROM warehouse.dim_api_users ORDER BY id")
+        rows = in_clear(await connection.fetch("SELECT * FROM warehouse.dim_api_users ORDER BY id"))
     stored = {row["id"]: row for row in rows}
     for user in users:
         if user["id"] in stored:
@@ -115,7 +116,8 @@ async def test_users_that_break_the_contract_are_quarantined_with_their_place(
     report = await take(api.endpoint())
     assert (report.ledger.inserted, report.ledger.quarantined) == (1, 1)
     async with pool.acquire() as connection:
-        kept = await connection.fetchrow("SELECT line, raw FROM metadata.quarantine")
+        rows = await connection.fetch("SELECT line, raw_sealed AS raw FROM metadata.quarantine")
+    [kept] = in_clear(rows)
     assert kept["line"] == 2
     assert str(2**64) in kept["raw"]
 

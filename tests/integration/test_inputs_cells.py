@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from infra.postgres.connection import Pool
+from tests.cells import in_clear
 
 HEADER = "customer_id,name,signup_date\n"
 TEN_MEGABYTES = 10 << 20
@@ -172,4 +173,4 @@ async def test_ten_megabytes_of_text_in_one_cell_are_kept(tmp_path: Path, pool: 
 
 async def fetch(pool: Pool, query: str) -> list:
     async with pool.acquire() as connection:
-        return await connection.fetch(query)
+        return in_clear(await connection.fetch(query))

@@ -6,6 +6,7 @@ from pathlib import Path
 from infra.postgres.connection import Pool
 from infra.sample.generator import make_sample, write_sample
 from tasks.load import Outcome
+from tests.cells import in_clear
 
 
 async def test_the_sample_is_loaded_as_its_generator_planted_it(
@@ -140,4 +141,4 @@ async def test_an_inferred_member_is_completed_by_its_own_row(
 
 async def _dump(pool: Pool, table: str) -> list:
     async with pool.acquire() as connection:
-        return await connection.fetch(f"SELECT * FROM {table} ORDER BY 1")  # noqa: S608 - the test's own name
+        return in_clear(await connection.fetch(f"SELECT * FROM {table} ORDER BY 1"))  # noqa: S608 - the test's own name

@@ -76,15 +76,18 @@ async def maintain(
     reason: str = "a new release",
     by: str = "otto",
 ) -> int:
-    window: int = await connection.fetchval(
-        "SELECT metadata.set_maintenance($1, $2, $3, $4, $5, $6)",
-        changes,
-        component,
-        start,
-        end,
-        reason,
-        by,
-    )
+    async with connection.transaction():
+        # The reader's own are read-only unless they say so.
+        await connection.execute("SET TRANSACTION READ WRITE")
+        window: int = await connection.fetchval(
+            "SELECT metadata.set_maintenance($1, $2, $3, $4, $5, $6)",
+            changes,
+            component,
+            start,
+            end,
+            reason,
+            by,
+        )
     return window
 
 

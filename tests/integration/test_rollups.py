@@ -500,10 +500,11 @@ async def test_what_each_role_may(loader, reader) -> None:
     maintain = "SELECT metadata.set_maintenance(NULL, NULL, now(), now() + '1 h', 'x', 'otto')"
     fold = "SELECT metadata.fold_counts()"
     await loader.execute(fold)
-    await reader.execute(maintain)
+    await reader.execute(f"BEGIN READ WRITE; {maintain}; COMMIT")
     for connection, refused in ((loader, maintain), (reader, fold)):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await connection.execute(refused)
+            await connection.execute(f"BEGIN READ WRITE; {refused}; COMMIT")
+        await connection.execute("ROLLBACK")
     everything = await reader.fetch(
         "SELECT table_name FROM information_schema.tables WHERE table_schema = 'metadata'"
     )

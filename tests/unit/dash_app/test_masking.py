@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from dash_app.access.users import Role
 from dash_app.masking import (
-    hide,
     hide_addresses,
     impersonal,
     may_be_personal,
@@ -16,6 +15,7 @@ from dash_app.masking import (
     show_raw,
     show_reason,
 )
+from infra.hiding import hide
 
 
 def test_a_hidden_text_keeps_its_punctuation_and_white_space_only() -> None:

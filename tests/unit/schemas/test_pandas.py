@@ -97,7 +97,7 @@ tables = st.lists(st.one_of(spoilt, st.fixed_dictionaries(CELLS)), min_size=1, m
 
 def rejected_by_masks(rows: list[dict[str, Any]], dataset: type[Dataset]) -> set[int]:
     frame = polars_frame(rows, dataset)
-    flaws = _Flaws(frame.height)
+    flaws = _Flaws(frame.height, is_personal=False)
     filled = [
         frame[each.name]
         if each.default is None
