@@ -12,7 +12,6 @@ import hypothesis
 import pytest
 
 from deployments.bootstrap import bootstrap
-from infra.cell_keys import make_key
 from infra.local.embedded_broker import EmbeddedBroker
 from infra.local.java import find_java
 from infra.local.kafka import ApacheKafka
@@ -20,14 +19,13 @@ from infra.local.kafka_jars import find_jars
 from infra.local.postgres import Postgres
 from infra.postgres.connection import Pool
 from schemas.errors import TerminalError
+from tests.keys import provide_keys
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
-# The sample contracts have personal columns. Processes that a test starts take them over.
-os.environ.setdefault("SLUICEWAY_CELL_KEYS", make_key("tests"))
-os.environ.setdefault("SLUICEWAY_INDEX_KEYS", make_key("tests"))
+provide_keys()
 
 LOADER_PASSWORD = "only for tests"
 READER_PASSWORD = "only for tests too"

@@ -17,13 +17,15 @@ from schemas.dataset import Role, Spec, freeze
 from schemas.datasets import DATASETS
 from tasks.extract_csv import CsvFile
 from tasks.load import Order, load_source
+from tests.bench.personal_orders import PERSONAL_ORDERS
 
 KIBIBYTE = 1024
 
 
 def contract_of(path: Path, *, staging_only: bool) -> Spec:
     """Return the contract that the file's name stands for, or its like that merges nothing."""
-    spec = next(each.spec for each in DATASETS if each.spec.table == path.name.split(".")[0])
+    known = (*DATASETS, *PERSONAL_ORDERS)
+    spec = next(each.spec for each in known if each.spec.table == path.name.split(".")[0])
     return freeze(replace(spec, role=Role.STAGING)) if staging_only else spec
 
 

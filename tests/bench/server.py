@@ -18,6 +18,9 @@ from typing import Any, Self
 
 from deployments.bootstrap import bootstrap
 from infra.local.postgres import Postgres
+from schemas.dataset import Dataset
+from schemas.datasets import DATASETS
+from tests.keys import provide_keys
 
 CHECKOUT = Path(__file__).absolute().parents[2]
 TEMPLATE = "bench_template"
@@ -63,8 +66,10 @@ class LoadAnswer:
 class BenchServer:
     """A server with a template database that has our tables; every lane gets a copy of it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, datasets: tuple[type[Dataset], ...] = DATASETS) -> None:
         """Describe the server; nothing is started yet."""
+        provide_keys()
+        self._datasets = datasets
         self.postgres = Postgres(folder / "postgres", settings=SETTINGS)
         self.loader_password = secrets.token_urlsafe(24)
 
@@ -74,7 +79,9 @@ class BenchServer:
         try:
             self.postgres.ensure_database(TEMPLATE)
             url = self.postgres.url(TEMPLATE)
-            asyncio.run(bootstrap(url, loader_password=self.loader_password))
+            asyncio.run(
+                bootstrap(url, loader_password=self.loader_password, datasets=self._datasets)
+            )
         except BaseException:
             self.postgres.stop()
             raise

@@ -22,7 +22,7 @@ CREATE INDEX ON metadata.erasures (subject_index);
 -- Files without a contract are text that the loader's tables hold as received. Whoever erases may
 -- not read them: these functions look for the value of one person, as a word of its own.
 CREATE FUNCTION metadata.find_uncontracted(given text, for_real boolean)
-    RETURNS TABLE (staged text, found bigint)
+    RETURNS TABLE (staged text, held bigint)
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -47,12 +47,12 @@ BEGIN
         CONTINUE WHEN condition IS NULL;
         IF for_real THEN
             EXECUTE format('DELETE FROM staging.%I WHERE %s', staged, condition) USING pattern;
-            GET DIAGNOSTICS found = ROW_COUNT;
+            GET DIAGNOSTICS held = ROW_COUNT;
         ELSE
             EXECUTE format('SELECT count(*) FROM staging.%I WHERE %s', staged, condition)
-                INTO found USING pattern;
+                INTO held USING pattern;
         END IF;
-        IF found > 0 THEN
+        IF held > 0 THEN
             RETURN NEXT;
         END IF;
     END LOOP;
