@@ -9,7 +9,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up down test test-monitoring chaos chaos-batch chaos-always-on chaos-dead-runs check bench-batch bench-peers bench-stream bench-dashboard bench-exporter bench-anomalies soak screenshots backup restore lock kafka system-packages clean
+.PHONY: help demo up down test test-monitoring chaos chaos-batch chaos-always-on chaos-dead-runs check bench-batch bench-peers bench-stream bench-dashboard bench-exporter bench-anomalies bench-personal soak screenshots backup restore lock licences audit sbom kafka system-packages clean
 
 # Recipes begin with `exec`, so that a signal for make's child reaches Python and no shell between.
 
@@ -19,10 +19,10 @@ help: ## List what can be made
 		printf '%-19s%s\n' "$$name" "$$text"; done
 
 demo: $(STAMP) ## Start everything, run the daily pipeline once on the sample files, say what it did, stop
-	@exec $(PY) -m deployments.local demo
+	@exec $(PY) -m deployments.local demo $(ARGS)
 
 up: $(STAMP) ## Start everything and keep it running until Ctrl-C or `make down`
-	@exec $(PY) -m deployments.local up
+	@exec $(PY) -m deployments.local up $(ARGS)
 
 down: $(STAMP) ## Stop the stack of this checkout
 	@exec $(PY) -m deployments.local down
@@ -71,6 +71,9 @@ bench-exporter: $(STAMP) ## Measure a scrape of the metrics over a million runs
 bench-anomalies: $(STAMP) ## Look for planted faults in seeded histories, with precision and recall
 	@exec $(PY) -m tests.bench.anomalies $(ARGS)
 
+bench-personal: $(STAMP) ## Measure what one personal column costs a load of ROWS=5000000 rows
+	@exec $(PY) -m tests.bench.personal --rows $(ROWS) $(ARGS)
+
 soak: $(STAMP) ## Watch a consumer's memory over twenty minutes of 5,000 messages a second (needs `make kafka`)
 	@exec $(PY) -m tests.bench.soak $(ARGS)
 
@@ -92,13 +95,23 @@ lock: $(STAMP) ## Resolve requirements.lock anew from pyproject.toml
 		--generate-hashes --no-header --no-annotate --no-emit-index-url --quiet \
 		-o requirements.lock
 
+licences: $(STAMP) ## Write docs/licences.md from the installed packages
+	@exec $(PY) -m tests.supply_chain.licences
+
+audit: $(STAMP) ## Ask an advisory service for known vulnerabilities of the locked packages
+	@exec $(PY) -m tests.supply_chain.audit $(ARGS)
+
+sbom: $(STAMP) ## Leave the platform's bill of materials in FILE, as CycloneDX JSON (docs/supply-chain.md)
+	@test -n "$(FILE)" || { echo "Say where to: make sbom FILE=sbom.json" >&2; exit 1; }
+	@exec $(PY) -m tests.supply_chain.sbom "$(FILE)"
+
 kafka: $(STAMP) ## Fetch Apache Kafka by Maven, for the tests on a real broker
 	@exec $(PY) -m infra.local.kafka_jars
 
 system-packages: ## Install what only the fuller tests need (Debian, as root)
 	apt-get update
 	apt-get install --yes --no-install-recommends postgresql maven openjdk-17-jre-headless \
-		chromium fonts-dejavu-core
+		chromium fonts-dejavu-core e2fsprogs mount
 	@# Without their services: those would listen on every address.
 	folder=$$(mktemp -d) && chmod 755 "$$folder" && cd "$$folder" \
 		&& apt-get download prometheus prometheus-alertmanager \

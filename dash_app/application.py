@@ -9,7 +9,10 @@ from types import ModuleType
 import dash
 import httpx
 from dash import Dash
+from dash.exceptions import DependencyException
 from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
 from dash_app import shell
@@ -48,6 +51,7 @@ def build(settings: Settings) -> ASGIApp:
     # Before Dash, which answers every other address with a page.
     register_export(server, reader)
     register_uptime_export(server, reader)
+    server.add_exception_handler(DependencyException, _no_such_file)
     app = Dash(
         "dash_app",
         server=server,  # type: ignore[arg-type] # its type has not heard of FastAPI yet
@@ -71,6 +75,11 @@ def build(settings: Settings) -> ASGIApp:
         module.register(panels)
     polite = PlainHttp(server, [each.PATH for each in pages], app.callback_map)
     return AccessLayer(polite, settings, inline_scripts=app.csp_hashes)
+
+
+def _no_such_file(_: Request, __: Exception) -> Response:
+    """Answer who asks for a script that no library of Dash's has."""
+    return PlainTextResponse("There is no such file.", 404)
 
 
 async def _finish(server: FastAPI) -> None:

@@ -7,6 +7,19 @@ CREATE FUNCTION pg_temp.draw(n bigint, seed integer, below integer) RETURNS inte
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN ((hashint8extended(n, seed) & 2147483647) % below)::integer;
 
+-- cell: of the length and the randomness of an encrypted one, which no key opens
+CREATE FUNCTION pg_temp.cell(said text) RETURNS bytea
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN substr(
+        '\x01'::bytea || sha256(said::bytea) || sha256('and '::bytea || said::bytea)
+            || repeat('.', octet_length(said))::bytea,
+        1, 33 + octet_length(said));
+
+-- search index: as long as the one that a person is found by
+CREATE FUNCTION pg_temp.search_index(said text) RETURNS bytea
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN substr(sha256(said::bytea), 1, 16);
+
 -- pipelines
 CREATE TEMP TABLE pipelines AS
 SELECT name, first, lead(first, 1, 10000) OVER (ORDER BY first) AS beyond, typical_seconds,
@@ -164,13 +177,14 @@ WHERE outcome = 'LOADED' ORDER BY id, place;
 
 -- quarantine
 INSERT INTO metadata.quarantine
-    (execution_id, batch_id, dataset, source, line, rule, column_name, reason, raw,
+    (execution_id, batch_id, dataset, source, line, rule, column_name, reason, raw, raw_sealed,
      contract_version, quarantined_at, replayed_at, outcome)
 SELECT execution_id, id, dataset, path, 2 + line * 7, rule, c.column_name,
     CASE rule WHEN 'missing' THEN c.column_name || ' is missing'
               WHEN 'type' THEN format('%s ''n/a %s'' is no number', c.column_name, line)
               ELSE format('%s ''-%s'' is below 1', c.column_name, line) END,
-    format('%s,Ada Example,ada%s@example.org,Berlin,-%s,"a note, with a comma"', id, line, line),
+    CASE WHEN dataset NOT IN ('customers', 'api_users') THEN said END,
+    CASE WHEN dataset IN ('customers', 'api_users') THEN pg_temp.cell(said) END,
     'c0ffee000001', at,
     CASE WHEN id % 9 = 0 THEN at + interval '2 days' END, CASE WHEN id % 9 = 0 THEN 'loaded' END
 FROM loads
@@ -178,7 +192,9 @@ CROSS JOIN LATERAL generate_series(1, quarantined) AS line
 CROSS JOIN LATERAL (
     SELECT (ARRAY['missing', 'type', 'greater_than_or_equal_to'])[1 + pg_temp.draw(id + line, 50, 3)]
         AS rule,
-        1 + pg_temp.draw(id + line, 51, 4) AS place
+        1 + pg_temp.draw(id + line, 51, 4) AS place,
+        format('%s,Ada Example,ada%s@example.org,Berlin,-%s,"a note, with a comma"', id, line, line)
+            AS said
 ) AS broken
 JOIN checked_columns AS c USING (dataset, place)
 WHERE outcome = 'LOADED' ORDER BY id, line;
@@ -246,13 +262,13 @@ LATERAL (
 -- dead_letters
 INSERT INTO metadata.dead_letters
     (consumer_group, topic, partition, message_offset, source, reason, detail, contract_version,
-     message_key, message_value, attempts, outcome, buried_at, relayed_at, replayed_at,
+     message_key, message_value, is_sealed, attempts, outcome, buried_at, relayed_at, replayed_at,
      execution_id, batch_id, message_time)
 SELECT 'stream_processor_group', 'data-stream', n % 3, n * 700,
     (ARRAY['sales_data', 'customers', 'nobody''s', NULL])[1 + pg_temp.draw(n, 91, 4)],
     (ARRAY['json', 'envelope', 'source', 'contract'])[1 + pg_temp.draw(n, 92, 4)],
     format('quantity ''-%s'' is below 1 <b>in a message</b>', n), 'c0ffee000001', 'key'::bytea,
-    decode(md5(n::text), 'hex'), n % 2, CASE WHEN n % 3 = 0 THEN 'loaded' END, at, at,
+    pg_temp.cell(n::text), pg_temp.draw(n, 91, 4) > 0, n % 2, CASE WHEN n % 3 = 0 THEN 'loaded' END, at, at,
     CASE WHEN n % 3 = 0 THEN at + interval '1 day' END, always_on, 1, at
 FROM given, generate_series(1, letters) AS n,
 LATERAL (SELECT until - interval '60 days' * ((letters - n) / letters::float8) AS at) AS buried;
@@ -381,11 +397,12 @@ FROM given, generate_series(1, 40) AS n;
 
 -- dim_customers
 INSERT INTO warehouse.dim_customers
-    (customer_id, name, email, city, country, signup_date, credit_limit, _batch_id, _version,
-     _line, _row_hash)
-SELECT n, 'Ada ' || n, format('ada%s@example.org', n), 'Berlin', 'Germany',
+    (customer_id, name, _name_index, email, _email_index, city, country, signup_date, credit_limit,
+     _batch_id, _version, _line, _row_hash)
+SELECT n, pg_temp.cell('Ada ' || n), pg_temp.search_index('Ada ' || n),
+    pg_temp.cell(email), pg_temp.search_index(email), 'Berlin', 'Germany',
     DATE '2020-01-01' + (n % 2000)::integer, n % 5000, 1 + n % 40, until, n, n
-FROM given, generate_series(1, table_rows / 10) AS n;
+FROM given, generate_series(1, table_rows / 10) AS n, LATERAL format('ada%s@example.org', n) AS email;
 
 -- dim_products
 INSERT INTO warehouse.dim_products
@@ -396,8 +413,11 @@ FROM given, generate_series(1, table_rows / 50) AS n;
 
 -- dim_api_users
 INSERT INTO warehouse.dim_api_users
-    (id, name, username, email, company_name, _batch_id, _version, _line, _row_hash)
-SELECT n, 'Ada ' || n, 'ada' || n, format('ada%s@example.org', n), 'Example', 4, until, n, n
+    (id, name, _name_index, username, _username_index, email, _email_index, company_name, _batch_id,
+     _version, _line, _row_hash)
+SELECT n, pg_temp.cell('Ada ' || n), pg_temp.search_index('Ada ' || n), pg_temp.cell('ada' || n),
+    pg_temp.search_index('ada' || n), pg_temp.cell(n || '@example.org'),
+    pg_temp.search_index(n || '@example.org'), 'Example', 4, until, n, n
 FROM given, generate_series(1, table_rows / 100) AS n;
 
 -- fact_sales_data

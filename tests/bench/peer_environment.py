@@ -24,7 +24,7 @@ def make_environment(folder: Path = FOLDER, lock: Path = LOCK) -> Path:
     wanted = f"{sys.version}\n{hashlib.sha256(lock.read_bytes()).hexdigest()}\n"
     if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
         return python
-    sys.stderr.write(f"Installing the tools to compare with into {folder} …\n")
+    sys.stderr.write(f"Installing the packages of {lock.name} into {folder} …\n")
     venv.EnvBuilder(with_pip=True, symlinks=True, clear=True).create(folder)
     _run(
         [

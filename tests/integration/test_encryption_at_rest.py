@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from deployments.bootstrap import bootstrap
 from infra.local.postgres import Postgres
-from tests.conftest import FAST, skip_or_fail
+from infra.postgres.connection import Pool
+from schemas.datasets import Customers
+from tasks.discover_files import discover_files
+from tasks.load import Order, Outcome
+from tasks.load_file import load_found
+from tests.conftest import FAST, LOADER_PASSWORD, skip_or_fail
 from tests.encrypted_volume import (
     Volume,
     find_missing_program,
@@ -95,3 +101,37 @@ def expect_locked(volume: Volume) -> None:
     with pytest.raises(OSError, match="key") as refused:
         server_on(volume).start()
     assert refused.value.errno == errno.ENOKEY
+
+
+async def test_a_personal_cell_is_not_in_the_image_even_where_the_volume_is_plain(
+    tmp_path: Path,
+) -> None:
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    (inbox / "customers.csv").write_text(
+        "customer_id,name,email,city,signup_date\n"
+        f"1,Ada,{EMAIL},{CITY},2024-01-01\n"
+        # Refused for its date: the quarantine keeps the row as it came.
+        f"2,Ada,{EMAIL},{CITY},not a date\n"
+    )
+    with Volume(tmp_path) as volume:
+        with server_on(volume) as server:
+            server.ensure_database("platform")
+            await bootstrap(server.url("platform"), loader_password=LOADER_PASSWORD)
+            url = server.url("platform", user="sluiceway_loader", password=LOADER_PASSWORD)
+            async with Pool(url) as pool:
+                async with pool.acquire() as connection:
+                    run = await connection.fetchval(
+                        "INSERT INTO metadata.pipeline_executions (pipeline_name) VALUES ('rest') "
+                        "RETURNING id"
+                    )
+                [found], _ = discover_files(inbox, [Customers.spec])
+                order = Order(run, str(found.path), found.table, found.spec)
+                report = await load_found(pool, found, order)
+            assert report.outcome is Outcome.LOADED
+            assert (report.ledger.inserted, report.ledger.quarantined) == (1, 1)
+            server.execute("CHECKPOINT")
+        volume.unmount()
+        # The write-ahead log, the quarantine and the server's log are in the image too.
+        assert volume.holds(CITY.encode())
+        assert not volume.holds(EMAIL.encode())

@@ -34,6 +34,8 @@ def running() -> Iterator[Running]:
         ("/runs/12/more", 404),
         ("/healthz/more", 404),
         ("/assets/none.js", 404),
+        ("/_dash-component-suites/none/none.js", 404),
+        ("/_dash-component-suites/dash/none.js", 404),
         ("/docs", 404),
     ],
 )
