@@ -1,6 +1,7 @@
 """The parts of the local stack that open no socket."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.binaries import Binaries, find_binaries
+from infra.local.binaries import Binaries, find_binaries, find_secured_binaries
 from infra.local.cluster import Cluster, quote_value
 from infra.local.environment import STACK_MARK, inherit_environment
 from infra.local.folder import StateFolder, read_json, write_privately
@@ -28,6 +29,33 @@ def test_a_secret_stays_the_same_and_is_its_owners_alone(tmp_path: Path) -> None
     assert folder.secret("reader") != first
     assert mode(folder.root / "secrets" / "loader") == 0o600
     assert mode(folder.root / "secrets") == 0o700
+
+
+def test_a_key_is_made_once_and_missed_while_its_data_is_there(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path / "state")
+    made = folder.key("cell-keys", lambda: "first")
+    assert folder.key("cell-keys", lambda: "second") == made == "first"
+    kept = folder.root / "secrets" / "cell-keys"
+    assert mode(kept) == 0o600
+    kept.rename(tmp_path / "lost")
+    with pytest.raises(TerminalError, match=rf"The key {kept} is gone, and what was encrypted"):
+        folder.key("cell-keys", lambda: "second")
+    assert not kept.exists()
+    # With the data gone too, there is nothing that a new key could not read.
+    shutil.rmtree(folder.data.parent)
+    assert folder.key("cell-keys", lambda: "second") == "second"
+
+
+def test_a_stack_that_speaks_tls_shares_no_data_and_no_secret(tmp_path: Path) -> None:
+    plain, secured = StateFolder(tmp_path), StateFolder(tmp_path, is_secured=True)
+    assert plain.secret("loader") != secured.secret("loader")
+    for name in ("data", "broker", "prefect"):
+        assert secured.root / "tls" in getattr(secured, name).parents
+        assert secured.own not in getattr(plain, name).parents
+    for name in ("run", "lock", "environment_file", "mark"):
+        assert getattr(plain, name) == getattr(secured, name)
+    secured.make()
+    assert mode(secured.own) == 0o700
 
 
 def test_a_private_file_replaces_one_that_everybody_could_read(tmp_path: Path) -> None:
@@ -74,7 +102,10 @@ def test_the_stack_inherits_settings_but_no_foreign_prefect(
     monkeypatch.setenv("PREFECT_API_KEY", "secret")
     monkeypatch.setenv("SLUICEWAY_RAW_FOLDER", "elsewhere")
     monkeypatch.setenv("NO_PROXY", "intranet")
+    for name in ("CELL_KEYS", "OWNER_DATABASE_URL", "INDEX_KEYS_FILE", "KAFKA_SECURITY"):
+        monkeypatch.setenv(f"SLUICEWAY_{name}", "of another")
     environment = inherit_environment("mark")
+    assert "of another" not in environment.values()
     assert not [name for name in environment if name.startswith("PREFECT_")]
     assert environment["SLUICEWAY_RAW_FOLDER"] == "elsewhere"
     assert environment["NO_PROXY"] == "intranet,127.0.0.1,localhost"
@@ -95,6 +126,16 @@ def test_a_data_folder_of_another_major_version_is_refused_with_a_sentence(tmp_p
 def test_a_folder_without_programs_is_named(tmp_path: Path) -> None:
     with pytest.raises(TerminalError, match=f"programs in {tmp_path} cannot be run"):
         _ = Binaries(tmp_path).major_version
+
+
+def test_the_newest_postgresql_of_the_system_is_taken_for_tls(tmp_path: Path) -> None:
+    with pytest.raises(TerminalError, match=r"no PostgreSQL that speaks TLS in .*: run `make sys"):
+        find_secured_binaries(tmp_path)
+    for version in ("9", "15", "16", "local"):
+        program = tmp_path / version / "bin" / "postgres"
+        program.parent.mkdir(parents=True)
+        program.touch()
+    assert find_secured_binaries(tmp_path).folder == tmp_path / "16" / "bin"
 
 
 def test_settings_are_quoted_for_postgresql() -> None:
