@@ -9,7 +9,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up down test test-monitoring chaos chaos-batch chaos-always-on chaos-dead-runs check bench-batch bench-peers bench-stream bench-dashboard bench-exporter bench-anomalies bench-personal soak screenshots backup restore lock licences audit sbom kafka system-packages clean
+.PHONY: help demo up down test test-monitoring security-check chaos chaos-batch chaos-always-on chaos-dead-runs check bench-batch bench-peers bench-stream bench-dashboard bench-exporter bench-anomalies bench-personal soak screenshots backup restore lock licences audit sbom kafka system-packages clean
 
 # Recipes begin with `exec`, so that a signal for make's child reaches Python and no shell between.
 
@@ -32,6 +32,9 @@ test: $(STAMP) ## Run the tests (ARGS="-k name" for some of them)
 
 test-monitoring: $(STAMP) ## Test the rules, alerts and Grafana panels on a real Prometheus and Alertmanager
 	@exec $(PY) -m pytest tests/monitoring $(ARGS)
+
+security-check: $(STAMP) ## Attack everything that docs/security.md claims, on services with TLS (needs `make kafka`)
+	@exec $(PY) -m tests.security $(ARGS)
 
 chaos: chaos-batch chaos-dead-runs ## Both of them, then kill and freeze consumers, PostgreSQL and brokers of the stream
 	@exec $(PY) -m tests.chaos.stream

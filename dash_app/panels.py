@@ -99,7 +99,7 @@ class Panels:
 
     def read_view(self, viewed: Mapping[str, Any] | None) -> View:
         """Return the view that a browser sent, nothing of which is trusted."""
-        found = viewed or {}
+        found = viewed if isinstance(viewed, Mapping) else {}
         return View(
             user=current_user(),
             zone=find_zone(str(found.get("zone") or "UTC")),

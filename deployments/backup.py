@@ -19,13 +19,12 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import asyncpg
 
-from deployments.bootstrap import create_roles
+from deployments.roles import create_roles
 from infra.local.binaries import find_binaries
-from infra.postgres.apply import LOADER, MONITOR
+from infra.postgres.apply import LOADER
 from infra.postgres.connection import connect
 from infra.postgres.identifiers import qualify
 from infra.postgres.layout import STAGING
-from infra.postgres.rights import READER
 from infra.sealed_file import CHUNK_BYTES, read_key, seal, unseal
 from infra.settings import Settings, read_settings
 from schemas.errors import SettingError, SluicewayError, TerminalError
@@ -69,7 +68,7 @@ async def restore_backup(url: str, file: Path, key: bytes, *, programs: Path | N
             )
         # Its whole length first: a restore from a file that is cut short would end half done.
         await asyncio.to_thread(_verify, file, key)
-        await create_roles(connection, dict.fromkeys((LOADER, READER, MONITOR)))
+        await create_roles(connection)
         program = _find("pg_restore", programs, connection.get_server_version().major)
     finally:
         await connection.close()

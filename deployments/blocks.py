@@ -9,18 +9,41 @@ import argparse
 import asyncio
 import sys
 
-from prefect_sqlalchemy import AsyncSqlAlchemyConnector
+from prefect_sqlalchemy import AsyncDriver, AsyncSqlAlchemyConnector, ConnectionComponents
+from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
 from infra.settings import read_settings
 from schemas.errors import SettingError, SluicewayError
 
 
-async def save_database_block(name: str, database_url: str) -> None:
-    """Leave a block of that name with the address, replacing one that is there."""
-    url = make_url(database_url).set(drivername="postgresql+asyncpg")
-    block = AsyncSqlAlchemyConnector(connection_info=url.render_as_string(hide_password=False))
-    await block.save(name, overwrite=True)
+async def save_database_block(name: str, database_url: str) -> list[str]:
+    """Leave a block of that name with the address; returns a sentence where that changed it."""
+    wanted = _components(database_url)
+    try:
+        there = await AsyncSqlAlchemyConnector.aload(name)
+    except ValueError:
+        change = f"created the block {name}"
+    else:
+        if there.connection_info == wanted:
+            return []
+        change = f"changed the block {name}"
+    await AsyncSqlAlchemyConnector(connection_info=wanted).save(name, overwrite=True)
+    return [change]
+
+
+def _components(database_url: str) -> ConnectionComponents:
+    """Return the address in parts: as one text, Prefect shows whoever asks the password too."""
+    url = make_url(database_url)
+    return ConnectionComponents(
+        driver=AsyncDriver.POSTGRESQL_ASYNCPG.value,
+        username=url.username,
+        password=None if url.password is None else SecretStr(str(url.password)),
+        host=url.host,
+        port=url.port,
+        database=url.database,
+        query={name: str(value) for name, value in url.query.items()} or None,
+    )
 
 
 async def _main(name: str) -> None:

@@ -3,6 +3,9 @@
 up: starts everything and stays until Ctrl-C, SIGTERM or `down`.
 down: stops the stack of this checkout, wherever it was started.
 demo: runs the daily pipeline once, on the stack that is up or one of its own, and sums it up.
+
+With --tls, all of it speaks TLS: Debian's PostgreSQL and Apache Kafka take the place of the wheel's
+PostgreSQL and the embedded broker, with data of their own.
 """
 
 import argparse
@@ -26,15 +29,20 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=("up", "down", "demo"))
-    command = parser.parse_args(arguments).command
+    parser.add_argument(
+        "--tls",
+        action="store_true",
+        help="up, demo: nothing in clear (needs `make system-packages` and `make kafka`)",
+    )
+    given = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
     # The imports take a second, in which Ctrl-C is to leave as quietly as later.
     from deployments.local_stack import LocalStack  # noqa: PLC0415
 
-    local = LocalStack(CHECKOUT)
+    local = LocalStack(CHECKOUT, is_secured=given.tls)
     try:
-        return int(getattr(local, command)())
+        return int(getattr(local, given.command)())
     except SluicewayError as error:
         sys.stderr.write(f"{error}\n")
     except ExceptionGroup as group:

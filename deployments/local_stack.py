@@ -5,6 +5,7 @@ import importlib
 import os
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -18,13 +19,11 @@ from deployments.supervision import (
     adopt,
     run_interruptibly,
 )
-from infra.local.binaries import find_binaries
+from infra.local.binaries import find_binaries, find_secured_binaries
 from infra.local.folder import StateFolder
 from infra.local.orphans import end_orphans
 from infra.local.ports import LOOPBACK
 from infra.local.process import wait_until
-from infra.settings import read_settings
-from schemas.errors import SluicewayError, TerminalError
 
 if TYPE_CHECKING:
     from infra.local.stack import Stack
@@ -36,10 +35,10 @@ WATCH_SECONDS = 1.0
 class LocalStack:
     """The commands, for one checkout."""
 
-    def __init__(self, checkout: Path) -> None:
-        """Nothing is started yet."""
+    def __init__(self, checkout: Path, *, is_secured: bool = False) -> None:
+        """Nothing is started yet. is_secured: what it starts speaks TLS."""
         self._console = Console()
-        self._folder = StateFolder(checkout / ".sluiceway")
+        self._folder = StateFolder(checkout / ".sluiceway", is_secured=is_secured)
         self._checkout = checkout
         self._supervision = Supervision(self._folder)
 
@@ -60,6 +59,9 @@ class LocalStack:
         found = self._supervision.find()
         if found is None or found.mode != "up" or found.state != READY:
             raise self._supervision.describe()
+        if self._folder.is_secured and not found.is_secured:
+            raise self._supervision.describe()
+        self._folder = replace(self._folder, is_secured=found.is_secured)
         self.say(f"Using the stack that is up (process {found.process.pid}).")
         adopt({k: v for k, v in found.environment.items() if k.startswith(("PREFECT_", "DO_NOT"))})
         return run_interruptibly(lambda: self._demonstrate_beside(found.environment))
@@ -69,7 +71,7 @@ class LocalStack:
         self._folder.make()
         found = self._supervision.find()
         if found is not None:
-            self.say(f"Stopping the stack (make {found.mode}, process {found.process.pid}) …")
+            self.say(f"Stopping the stack (make {found.command}, process {found.process.pid}) …")
             found.process.terminate()
             if not wait_until(lambda: self._supervision.find() is None, DOWN_DEADLINE_SECONDS):
                 found.process.kill()
@@ -123,63 +125,36 @@ class LocalStack:
             return INTERRUPTED
 
     async def _demonstrate(self, environment: dict[str, str], stack: "Stack | None") -> int:
-        from deployments.demo import run_deployment  # noqa: PLC0415 - it imports Prefect
-        from deployments.summary import find_shortfalls, print_report, read_report  # noqa: PLC0415
+        from deployments.demonstration import Demonstration  # noqa: PLC0415 - it imports Prefect
 
-        ended = await run_deployment(self.say, stack.look_after if stack else _accept)
-        shortfalls = [] if ended.completed else [f"the run ended as {ended.state}: {ended.message}"]
-        try:
-            report = await read_report(environment["SLUICEWAY_DATABASE_URL"], ended.flow_run_id)
-        except TerminalError as error:
-            shortfalls.append(str(error))
-        else:
-            print_report(self._console, report)
-            shortfalls += find_shortfalls(report)
-        if not shortfalls:
-            shortfalls = await self._demonstrate_stream(environment, stack)
-        self._point_at(environment, ended.flow_run_id, stack)
+        flow_run_id, shortfalls = await Demonstration(
+            self._console,
+            environment,
+            stack.look_after if stack else _accept,
+            is_secured=self._folder.is_secured,
+        ).run()
+        self._point_at(environment, flow_run_id, stack)
         for line in shortfalls:
             self.say(f"Fell short: {line}")
         return 1 if shortfalls else 0
-
-    async def _demonstrate_stream(
-        self, environment: dict[str, str], stack: "Stack | None"
-    ) -> list[str]:
-        from deployments.stream_demo import (  # noqa: PLC0415 - it imports Prefect
-            find_stream_shortfalls,
-            print_stream,
-            run_stream,
-        )
-
-        settings = read_settings().model_copy(
-            update={"kafka_bootstrap_servers": environment["SLUICEWAY_KAFKA_BOOTSTRAP_SERVERS"]}
-        )
-        check = stack.look_after if stack else _accept
-        try:
-            report = await run_stream(
-                self.say, check, environment["SLUICEWAY_DATABASE_URL"], settings
-            )
-        except SluicewayError as error:
-            return [str(error)]
-        print_stream(self._console, report)
-        return find_stream_shortfalls(report)
 
     def _point_at(
         self, environment: dict[str, str], flow_run_id: UUID, stack: "Stack | None"
     ) -> None:
         folder = os.path.relpath(self._folder.root)
         ui = environment["SLUICEWAY_PREFECT_UI_URL"]
-        after = "" if stack is None else " (after `make up`, which brings this stack back)"
+        up = "make up ARGS=--tls" if self._folder.is_secured else "make up"
+        after = "" if stack is None else f" (after `{up}`, which brings this stack back)"
         self.say(f"\nWhere to look{after}:")
         self.say(f"  the run in Prefect  {ui}/runs/flow-run/{flow_run_id}")
-        dashboard = f"http://{LOOPBACK}:{environment['SLUICEWAY_DASHBOARD_PORT']}"
-        self.say(f"  the dashboard       {dashboard}")
+        self.say(f"  the dashboard       {environment['SLUICEWAY_DASHBOARD_URL']}")
         self.say(f'  the warehouse       . {folder}/env; {self._psql} "$SLUICEWAY_DATABASE_URL"')
         self.say(f"  the logs            {folder}/logs/")
 
     @property
     def _psql(self) -> str:
-        return shlex.quote(os.path.relpath(find_binaries().program("psql")))
+        found = find_secured_binaries() if self._folder.is_secured else find_binaries()
+        return shlex.quote(os.path.relpath(found.program("psql")))
 
     async def _start(self, stack: "Stack") -> dict[str, str]:
         if end_orphans(self._folder.run, self._folder.mark):
@@ -205,7 +180,11 @@ class LocalStack:
         # `down` needs none of what this imports, and is the quicker for it.
         from infra.local.stack import Stack  # noqa: PLC0415
 
-        return Stack(self._folder, self._checkout)
+        try:
+            return Stack(self._folder, self._checkout)
+        except BaseException:
+            self._supervision.release()
+            raise
 
     async def _start_dashboard(self, stack: "Stack", environment: dict[str, str]) -> str:
         from deployments.startup import start_dashboard  # noqa: PLC0415 - for the same reason
@@ -221,13 +200,17 @@ class LocalStack:
         self, stack: "Stack", environment: dict[str, str], dashboard: str, metrics: str
     ) -> None:
         folder = os.path.relpath(self._folder.root)
+        over, said, broker = "", "", "the embedded broker"
+        if stack.certificates:
+            over = f"; its CA is {os.path.relpath(stack.certificates.ca_file)}"
+            said, broker = " (TLS alone)", "Apache Kafka, SASL_SSL alone"
         self.say(
             f"""
-The stack is up.
+The stack is up{over}.
   dashboard    {dashboard}
   Prefect      {environment["SLUICEWAY_PREFECT_UI_URL"]}
-  PostgreSQL   127.0.0.1:{stack.postgres.port}, database sluiceway
-  Kafka        {stack.broker.bootstrap_servers} (the embedded broker)
+  PostgreSQL   {LOOPBACK}:{stack.postgres.port}, database sluiceway{said}
+  Kafka        {stack.broker.bootstrap_servers} ({broker})
   sample API   {environment["SLUICEWAY_API_ENDPOINTS"].strip('[]"')}
   metrics      {metrics}
   logs         logs/ (what runs log), {folder}/logs/ (each process)

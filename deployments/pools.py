@@ -5,10 +5,13 @@ missing. `python -m deployments.pools` makes them on the server of PREFECT_API_U
 """
 
 import asyncio
+import sys
 from dataclasses import dataclass
+from typing import Any
 
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
 
@@ -33,29 +36,40 @@ OPS = Pool("ops", concurrent_runs=10, description="What looks after the platform
 POOLS = (BATCH, STREAM, OPS)
 
 
-async def create_pools(client: PrefectClient, pools: tuple[Pool, ...] = POOLS) -> None:
-    """Leave each pool on the server as it is described here; one that is paused stays so."""
+async def create_pools(client: PrefectClient, pools: tuple[Pool, ...] = POOLS) -> list[str]:
+    """Leave each pool on the server as it is described here; returns a sentence for each change.
+
+    One that is paused stays so.
+    """
     template = ProcessWorker.get_default_base_job_template()
     # Without a command, a second process is started for each run only to find this one.
     template["variables"]["properties"]["command"]["default"] = "python -m prefect.engine"
-    known = {each.name: each for each in await client.read_work_pools(limit=200)}
+    changes = []
     for pool in pools:
-        await client.create_work_pool(
-            WorkPoolCreate(
-                name=pool.name,
-                type=ProcessWorker.type,
-                description=pool.description,
-                base_job_template=template,
-                concurrency_limit=pool.concurrent_runs,
-                is_paused=pool.name in known and known[pool.name].is_paused,
-            ),
-            overwrite=True,
-        )
+        wanted: dict[str, Any] = {
+            "description": pool.description,
+            "base_job_template": template,
+            "concurrency_limit": pool.concurrent_runs,
+        }
+        try:
+            there = await client.read_work_pool(pool.name)
+        except ObjectNotFound:
+            await client.create_work_pool(
+                WorkPoolCreate(name=pool.name, type=ProcessWorker.type, **wanted)
+            )
+            changes.append(f"created the work pool {pool.name}")
+            continue
+        differing = {key: each for key, each in wanted.items() if getattr(there, key) != each}
+        if differing:
+            await client.update_work_pool(pool.name, WorkPoolUpdate(**differing))
+            changes.append(f"changed the work pool {pool.name}: {', '.join(sorted(differing))}")
+    return changes
 
 
 async def _main() -> None:
     async with get_client() as client:
-        await create_pools(client)
+        for change in await create_pools(client):
+            sys.stdout.write(f"{change}\n")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import asyncpg
 
 from infra.postgres.rights import ERASER, LOADER, MONITOR, READER
+from infra.postgres.scram import make_verifier
 
 CONNECTION_LIMIT = 60
 """Connections of all flows together; docs/concurrency.md says how the figure came about."""
@@ -45,7 +46,10 @@ async def create_roles(
                 await connection.execute(f"CREATE ROLE {role} LOGIN")
             password = (passwords or {}).get(role)
             if password is not None:
-                literal = await connection.fetchval("SELECT quote_literal($1::text)", password)
+                # Not the password itself: the server may log the statement.
+                literal = await connection.fetchval(
+                    "SELECT quote_literal($1::text)", make_verifier(password)
+                )
                 await connection.execute(f"ALTER ROLE {role} PASSWORD {literal}")
         for role, limit in _LIMITS.items():
             await connection.execute(f"ALTER ROLE {role} CONNECTION LIMIT {limit}")

@@ -2,26 +2,35 @@
 
 import asyncio
 import importlib
-import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping
 from time import monotonic
 
+from deployments.environments import (
+    SAMPLE_API,
+    certificates_environment,
+    for_dashboard,
+    for_exporter,
+    for_watcher,
+    for_worker,
+    make_environment,
+    read_broker_settings,
+)
 from infra.local.embedded_broker import TOPIC_LIMITS
 from infra.local.folder import write_privately
 from infra.local.ports import LOOPBACK
-from infra.local.prefect_server import api_url, ui_url, wait_for_answer, wait_until_healthy
+from infra.local.prefect_server import wait_for_answer, wait_until_healthy
 from infra.local.process import Child, wait_until
-from infra.local.stack import DATABASE, Stack
-from infra.postgres.apply import LOADER, MONITOR
+from infra.local.stack import Stack
+from infra.postgres.apply import ERASER, LOADER, MONITOR
 from infra.postgres.rights import READER
-from infra.settings import read_settings
 from schemas.errors import TerminalError
 
 BATCH = "batch"
 STREAM = "stream"
 OPS = "ops"
+HEALTH = "health"
 ANSWER_DEADLINE_SECONDS = 120.0
 
 Say = Callable[[str], None]
@@ -29,32 +38,47 @@ Say = Callable[[str], None]
 
 async def start_dashboard(stack: Stack, environment: Mapping[str, str]) -> str:
     """Return the dashboard's address once it answers there; it is kept alive from now on."""
-    url = f"http://{LOOPBACK}:{environment['SLUICEWAY_DASHBOARD_PORT']}"
-    command = [sys.executable, "-m", "dash_app"]
-    dashboard = stack.keep("dashboard", command, environment, is_apart=True)
-    await wait_for_answer(f"{url}/healthz", dashboard.child, ANSWER_DEADLINE_SECONDS)
+    url = environment["SLUICEWAY_DASHBOARD_URL"]
+    command = [sys.executable, "-m", "dash_app", *_certificate(stack, "dashboard")]
+    dashboard = stack.keep("dashboard", command, for_dashboard(environment), is_apart=True)
+    await wait_for_answer(
+        f"{url}/healthz", dashboard.child, ANSWER_DEADLINE_SECONDS, stack.certificates
+    )
     return url
 
 
 def start_watchers(stack: Stack, environment: Mapping[str, str]) -> str:
     """Start what watches the platform, each kept alive; returns the address of the metrics."""
-    spoken = {**environment, "SLUICEWAY_LOG_STDOUT": "true"}
+    spoken = {"SLUICEWAY_LOG_STDOUT": "true"}
+    watched = spoken | certificates_environment(stack)
     for name, module, seconds in (
-        ("health", "flows.check_health", 60),
+        (HEALTH, "flows.check_health", 60),
         ("janitor", "flows.mark_dead_runs", 30),
         ("mail", "flows.send_mail", 10),
     ):
         command = [sys.executable, "-m", module, "--every", str(seconds)]
-        stack.keep(name, command, spoken, is_apart=True)
-    stack.keep("exporter", [sys.executable, "-m", "infra.exporter"], spoken, is_apart=True)
+        told = for_watcher(environment, asks_kafka=name == HEALTH)
+        stack.keep(name, command, told | watched, is_apart=True)
+    command = [sys.executable, "-m", "infra.exporter", *_certificate(stack, "exporter")]
+    stack.keep("exporter", command, for_exporter(environment) | spoken, is_apart=True)
     keep_worker(stack, OPS, environment)
-    return f"http://{LOOPBACK}:{environment['SLUICEWAY_EXPORTER_PORT']}/metrics"
+    scheme = "https" if stack.certificates else "http"
+    return f"{scheme}://{LOOPBACK}:{environment['SLUICEWAY_EXPORTER_PORT']}/metrics"
+
+
+def _certificate(stack: Stack, service: str) -> list[str]:
+    """Return the options by which a program of ours shows its certificate."""
+    if stack.certificates is None:
+        return []
+    pair = stack.certificates.pair(service)
+    return ["--certificate", str(pair.certificate_file), "--key", str(pair.key_file)]
 
 
 def keep_worker(stack: Stack, pool: str, environment: Mapping[str, str]) -> None:
     """Start a worker of that pool; it is kept alive from now on."""
     command = [sys.executable, "-m", "deployments.worker", pool, "--name", "local"]
-    stack.keep(f"worker-{pool}", command, environment, ends_children=True)
+    told = for_worker(environment, erases=pool == OPS)
+    stack.keep(f"worker-{pool}", command, told, ends_children=True)
 
 
 class Startup:
@@ -75,47 +99,27 @@ class Startup:
         self._report(f"PostgreSQL {stack.postgres.binaries.major_version} takes connections")
         server = stack.keep_prefect_server().child
         publication = stack.start(
-            "publication", [sys.executable, "-m", "deployments.publication"], self._prefect
+            "publication",
+            [sys.executable, "-m", "deployments.publication"],
+            stack.client_environment,
         )
-        environment = self._prefect | self._start_sample_api()
         await stack.start_broker()
-        environment["SLUICEWAY_KAFKA_BOOTSTRAP_SERVERS"] = stack.broker.bootstrap_servers
-        environment["SLUICEWAY_KAFKA_IDLE_PAUSE_SECONDS"] = "0.1"
+        environment = make_environment(stack)
+        self._start_sample_api()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._bootstrap())
-            group.create_task(self._ensure_topics())
+            group.create_task(self._ensure_topics(environment))
             group.create_task(self._watch_server(server))
             group.create_task(self._deploy(publication, environment))
         stack.is_complete = True
         write_privately(stack.folder.environment_file, render_environment(environment))
         return environment
 
-    @property
-    def _prefect(self) -> dict[str, str]:
-        return self._stack.client_environment
-
-    def _start_sample_api(self) -> dict[str, str]:
-        stack = self._stack
-        port = stack.folder.port("sample-api")
-        stack.start(
-            "sample-api", [sys.executable, "-m", "infra.sample.api", "--port", str(port)], {}
+    def _start_sample_api(self) -> None:
+        port = self._stack.folder.port(SAMPLE_API)
+        self._stack.start(
+            SAMPLE_API, [sys.executable, "-m", "infra.sample.api", "--port", str(port)], {}
         )
-        dashboard = stack.folder.port("dashboard")
-        return {
-            "SLUICEWAY_DATABASE_URL": self._database_url(LOADER),
-            "SLUICEWAY_READER_DATABASE_URL": self._database_url(READER),
-            "SLUICEWAY_MONITOR_DATABASE_URL": self._database_url(MONITOR),
-            "SLUICEWAY_OWNER_DATABASE_URL": stack.owner_url,
-            "SLUICEWAY_API_ENDPOINTS": json.dumps([f"http://{LOOPBACK}:{port}/users"]),
-            "SLUICEWAY_PREFECT_UI_URL": ui_url(stack.prefect_port),
-            "SLUICEWAY_DASHBOARD_PORT": str(dashboard),
-            "SLUICEWAY_DASHBOARD_URL": f"http://{LOOPBACK}:{dashboard}",
-            "SLUICEWAY_EXPORTER_PORT": str(stack.folder.port("exporter")),
-        }
-
-    def _database_url(self, role: str) -> str:
-        stack = self._stack
-        return stack.postgres.url(DATABASE, user=role, password=stack.folder.secret(role))
 
     async def _bootstrap(self) -> None:
         # Its imports take seconds: Prefect's server starts meanwhile, and Ctrl-C is heard.
@@ -126,25 +130,24 @@ class Startup:
             loader_password=folder.secret(LOADER),
             reader_password=folder.secret(READER),
             monitor_password=folder.secret(MONITOR),
+            eraser_password=folder.secret(ERASER),
         )
         self._report("roles and tables are as the contracts want them")
 
-    async def _ensure_topics(self) -> None:
+    async def _ensure_topics(self, environment: Mapping[str, str]) -> None:
         module = await asyncio.to_thread(importlib.import_module, "infra.kafka.topics")
-        settings = read_settings().model_copy(
-            update={"kafka_bootstrap_servers": self._stack.broker.bootstrap_servers}
-        )
-        await module.ensure_topics(settings, configs=TOPIC_LIMITS)
+        limits = {} if self._stack.certificates else TOPIC_LIMITS
+        await module.ensure_topics(read_broker_settings(environment), configs=limits)
         self._report("the broker has the stream's topics")
 
     async def _watch_server(self, server: Child) -> None:
-        await wait_until_healthy(self._stack.prefect_port, server)
+        await wait_until_healthy(self._stack.prefect_port, server, self._stack.certificates)
         self._report("the Prefect server answers")
 
     async def _deploy(self, publication: Child, environment: Mapping[str, str]) -> None:
         stack = self._stack
-        pool = f"{api_url(stack.prefect_port)}/work_pools/{BATCH}"
-        await wait_for_answer(pool, publication, ANSWER_DEADLINE_SECONDS)
+        pool = f"{environment['PREFECT_API_URL']}/work_pools/{BATCH}"
+        await wait_for_answer(pool, publication, ANSWER_DEADLINE_SECONDS, stack.certificates)
         keep_worker(stack, BATCH, environment)
         if not await asyncio.to_thread(
             wait_until, lambda: not publication.is_running, ANSWER_DEADLINE_SECONDS
@@ -158,7 +161,7 @@ class Startup:
         stack.dismiss(publication)
         self._report("the flows are deployed")
         keep_worker(stack, STREAM, environment)
-        stack.keep("keeper", [sys.executable, "-m", "deployments.keeper"], environment)
+        stack.keep("keeper", [sys.executable, "-m", "deployments.keeper"], for_watcher(environment))
 
     def _report(self, what: str) -> None:
         self._say(f"{monotonic() - self._start_time:5.1f} s  {what}")

@@ -30,6 +30,13 @@ class Found:
     mode: str
     state: str
     environment: dict[str, str]
+    is_secured: bool
+    """Whether its stack speaks TLS."""
+
+    @property
+    def command(self) -> str:
+        """What a person said to make."""
+        return f"{self.mode} ARGS=--tls" if self.is_secured else self.mode
 
 
 class Supervision:
@@ -60,6 +67,7 @@ class Supervision:
             "mode": self._mode,
             "state": state,
             "environment": environment,
+            "is_secured": self._folder.is_secured,
         }
         write_privately(self._note, json.dumps(note))
 
@@ -76,7 +84,9 @@ class Supervision:
         process = find_process(note["pid"], note["create_time"])
         if process is None:
             return None
-        return Found(process, note["mode"], note["state"], note["environment"])
+        return Found(
+            process, note["mode"], note["state"], note["environment"], note.get("is_secured", False)
+        )
 
     def describe(self) -> TerminalError:
         """Return the sentence for whoever finds the checkout taken."""
@@ -85,7 +95,7 @@ class Supervision:
             return TerminalError("Another command is using this checkout's stack; try again.")
         return TerminalError(
             f"A stack is already {'running' if found.state == READY else found.state} in this "
-            f"checkout (make {found.mode}, process {found.process.pid}): "
+            f"checkout (make {found.command}, process {found.process.pid}): "
             "stop it with `make down` first."
         )
 

@@ -17,6 +17,7 @@ from rich.table import Table
 from infra.health.finding import Result, Status
 from infra.logs import attach_log_table, configure_logging
 from infra.settings import Settings, read_settings
+from infra.shown_errors import hiding_in_errors
 from schemas.errors import SluicewayError
 from tasks.check_health import HealthWatch
 from tasks.check_health import check_health as look_once
@@ -31,7 +32,8 @@ async def check_health() -> dict[str, str]:
     """Look once; returns GOOD, BAD or UNKNOWN by component."""
     settings = read_settings()
     _configure_logging(settings)
-    results = await look_once(settings, await find_database_url(settings))
+    with hiding_in_errors():
+        results = await look_once(settings, await find_database_url(settings))
     return {each.component: each.status.value for each in results}
 
 

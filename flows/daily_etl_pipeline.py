@@ -27,6 +27,7 @@ from tasks.discover_files import discover_files
 from tasks.jobs import Job
 from tasks.load import Outcome, Report
 from tasks.prefect_api import require_prefect
+from tasks.prefect_variables import apply_variables
 from tasks.progress import ByteProgress
 from tasks.publish import publish_ledger
 from tasks.record import record_execution
@@ -50,7 +51,8 @@ async def daily_etl_pipeline(
 ) -> list[Report]:
     """Load every source that is new; returns what became of each.
 
-    raw_folder: the folder to look into; by default SLUICEWAY_RAW_FOLDER.
+    raw_folder: the folder to look into; by default the Prefect variable sluiceway_raw_folder,
+        or else SLUICEWAY_RAW_FOLDER.
     with_api: ask the endpoints of SLUICEWAY_API_ENDPOINTS too.
     force: load files again that are unchanged since their last load; it changes no row.
     accept_anomalies: load what contracts refuse because it is odd beside earlier loads; from then
@@ -58,10 +60,11 @@ async def daily_etl_pipeline(
     Raises TerminalError when a source was refused, after all others were loaded.
     """
     settings = read_settings()
-    folder = raw_folder or settings.raw_folder
     log = configure_logging(
         PIPELINE, folder=settings.log_folder, level=settings.log_level, settings=settings
     )
+    settings = await apply_variables(settings)
+    folder = raw_folder or settings.raw_folder
     attach_log_table(await find_database_url(settings))
     parameters = {
         "raw_folder": folder,

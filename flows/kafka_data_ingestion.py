@@ -31,6 +31,7 @@ from tasks.database import find_database_url, open_pool, require_database
 from tasks.discover_files import Found, discover_files, split_name
 from tasks.jobs import Job
 from tasks.prefect_api import require_prefect
+from tasks.prefect_variables import apply_variables
 from tasks.produce_source import Outcome, Produced
 from tasks.production_lock import hold_production
 from tasks.progress import ByteProgress
@@ -59,18 +60,20 @@ async def kafka_data_ingestion(
 
     files: files to produce, of any format that the platform reads.
     with_csv: produce the CSV files of the raw folder too.
-    raw_folder: the folder to look into; by default SLUICEWAY_RAW_FOLDER.
+    raw_folder: the folder to look into; by default the Prefect variable sluiceway_raw_folder,
+        or else SLUICEWAY_RAW_FOLDER.
     with_api: ask the endpoints of SLUICEWAY_API_ENDPOINTS.
     force: produce again what is unchanged; the merge makes it harmless.
     Raises TransientError when Kafka cannot be reached, TerminalError when a source could not be
     produced whole, after all others were.
     """
     settings = read_settings()
-    folder = raw_folder or settings.raw_folder
-    topic = settings.kafka_topic
     log = configure_logging(
         PIPELINE, folder=settings.log_folder, level=settings.log_level, settings=settings
     )
+    settings = await apply_variables(settings)
+    folder = raw_folder or settings.raw_folder
+    topic = settings.kafka_topic
     attach_log_table(await find_database_url(settings))
     parameters = {
         "files": [str(each) for each in files],

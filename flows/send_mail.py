@@ -20,6 +20,7 @@ from infra.mail.channels import Channel, check_channels
 from infra.mail.text import render_text
 from infra.postgres.connection import Pool
 from infra.settings import Settings, read_settings
+from infra.shown_errors import hiding_in_errors
 from schemas.errors import SluicewayError
 from tasks.database import find_database_url, require_database
 from tasks.mail_compose import compose_mails
@@ -39,7 +40,8 @@ async def send_mail() -> Outcome:
     """Compose and send what is due, once; returns what became of it, in rows of the outbox."""
     settings = read_settings()
     _log_to(settings)
-    return await _take_turn(settings)
+    with hiding_in_errors():
+        return await _take_turn(settings)
 
 
 async def _take_turn(settings: Settings) -> Outcome:

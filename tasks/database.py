@@ -7,7 +7,9 @@ import prefect_sqlalchemy
 import structlog
 
 from infra.postgres.connection import TRANSIENT, Pool
+from infra.redaction import hide_password_of
 from infra.settings import Settings
+from infra.shown_errors import hiding_in_errors
 from schemas.errors import SettingError, TransientError
 
 log = structlog.get_logger("sluiceway.database")
@@ -29,7 +31,11 @@ async def find_database_url(settings: Settings) -> str:
     """Return the loader's address; raises SettingError when neither source names one."""
     require_database(settings)
     if settings.database_block:
-        return await _from_block(settings.database_block)
+        with hiding_in_errors():
+            url = await _from_block(settings.database_block)
+        # It stands in no setting, and must be shown no more than one that does.
+        hide_password_of(url)
+        return url
     return settings.database_url.get_secret_value()
 
 

@@ -13,10 +13,7 @@ from tasks.letter_outcomes import Outcome
 from tasks.message_rows import MessageRows
 from tasks.messages import DeadLetter, Messages, Span
 from tasks.offsets import Reader
-from tasks.sealing import DEAD_LETTERS, KEY, VALUE, open_column
-
-UNREADABLE = "unreadable"
-"""The reason of a letter that is not what was encrypted."""
+from tasks.sealing import DEAD_LETTERS, KEY, UNREADABLE, VALUE, open_column
 
 
 def take_while_small(letters: Iterable[asyncpg.Record], max_bytes: int) -> Iterator[int]:

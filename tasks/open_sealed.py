@@ -76,17 +76,16 @@ async def read_sealed(url: str, kind: str, ids: Sequence[int]) -> dict[int, str]
 
 def _open(ring: KeyRing | None, kind: str, row: asyncpg.Record) -> str:
     try:
-        if kind == QUARANTINE:
-            data = _open_row(ring, row)
-        else:
-            table = DEAD_LETTERS if kind == DEAD_LETTER else UNSENT_MESSAGES
-            data = open_column(ring, table, row, VALUE)
+        data = _read(ring, kind, row)
     except CellError as error:
         raise CellError(f"{_NAMES[kind].capitalize()} {row['id']}: {error}") from error
     return _TOMBSTONE if data is None else data.decode("utf-8", "backslashreplace")
 
 
-def _open_row(ring: KeyRing | None, row: asyncpg.Record) -> bytes:
+def _read(ring: KeyRing | None, kind: str, row: asyncpg.Record) -> bytes | None:
+    if kind != QUARANTINE:
+        table = DEAD_LETTERS if kind == DEAD_LETTER else UNSENT_MESSAGES
+        return open_column(ring, table, row, VALUE)
     if row["raw"] is not None:
         text: str = row["raw"]
         return text.encode()

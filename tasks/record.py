@@ -15,6 +15,7 @@ import asyncpg
 from infra.logs import lines_of_run
 from infra.postgres.connection import TRANSIENT, Connection, Pool
 from infra.redaction import redact
+from infra.shown_errors import hiding_in_errors
 from schemas.errors import TransientError
 from tasks.mark_dead_runs import mark_dead_runs
 from tasks.process_identity import identify_process
@@ -48,25 +49,28 @@ async def record_execution(
     """Yield a run that is RUNNING; it ends as SUCCESS, or as FAILED with the error that left.
 
     ends_when_told: for a run that goes on for ever; to be cancelled is no failure of it.
+    That error shows no secret any more as it leaves (infra/shown_errors.py).
     First, runs of this pipeline whose process is gone are marked FAILED. A run is alive while
     it holds an advisory lock over a connection of its own: PostgreSQL releases it when the process
     dies, however it does, and on whatever host.
     """
     lock = RunLock(pool)
     try:
-        connection = await lock.connect()
-        execution = await _start(connection, pipeline_name, flow_run_id, parameters or {})
-        execution.ends_when_told = ends_when_told
-        await mark_dead_runs(connection, pipeline_name=pipeline_name, but=execution.id)
-        async with lines_of_run(execution_id=execution.id, pipeline_name=pipeline_name):
-            try:
-                async with _kept(lock, execution):
-                    yield execution
-            except BaseException as error:
-                # A cancelled run too must not stay RUNNING: its end is written before it goes.
-                await asyncio.shield(_end(pool, lock, execution, error))
-                raise
-            await _end(pool, lock, execution, None)
+        # Prefect shows the error's text as it is.
+        with hiding_in_errors():
+            connection = await lock.connect()
+            execution = await _start(connection, pipeline_name, flow_run_id, parameters or {})
+            execution.ends_when_told = ends_when_told
+            await mark_dead_runs(connection, pipeline_name=pipeline_name, but=execution.id)
+            async with lines_of_run(execution_id=execution.id, pipeline_name=pipeline_name):
+                try:
+                    async with _kept(lock, execution):
+                        yield execution
+                except BaseException as error:
+                    # A cancelled run too must not stay RUNNING: its end is written before it goes.
+                    await asyncio.shield(_end(pool, lock, execution, error))
+                    raise
+                await _end(pool, lock, execution, None)
     finally:
         await lock.leave()
 

@@ -21,6 +21,8 @@ UNSENT_MESSAGES = "unsent_messages"
 KEY, VALUE = "message_key", "message_value"
 VALUE_BYTES = f"(octet_length({VALUE}) - {CELL_OVERHEAD_BYTES} * is_sealed::integer)"
 """The SQL of how long a message was, encrypted or not."""
+UNREADABLE = "unreadable"
+"""The reason of a message that is not what was encrypted, or whose key is not set."""
 
 
 class Sealing:
@@ -33,8 +35,12 @@ class Sealing:
         has, nothing is encrypted.
         """
         self._ring = key_ring_for(*specs.values())
-        impersonal = [each for each in specs.items() if not has_personal_columns([each[1]])]
-        self._plain = {name for source, spec in impersonal for name in (source, spec.table)}
+        self._plain = {
+            name
+            for source, spec in specs.items()
+            if not has_personal_columns([spec])
+            for name in (source, spec.table)
+        }
 
     def ring_for(self, source: str | None) -> KeyRing | None:
         """Return what a letter of that source is encrypted with; None: it stays as it is."""

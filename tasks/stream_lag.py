@@ -48,7 +48,12 @@ class LagProbe:
 
     async def __aenter__(self) -> Self:
         """Connect."""
-        await self._consumer.start()
+        try:
+            await self._consumer.start()
+        except BaseException:
+            # What it has opened by then, nobody else closes.
+            await self._consumer.stop()
+            raise
         return self
 
     async def __aexit__(

@@ -15,6 +15,7 @@ from tasks.produce import produce_many
 from tasks.refusals import Message, Reason, Refusal
 from tasks.sealing import (
     KEY,
+    UNREADABLE,
     UNSENT_MESSAGES,
     VALUE,
     VALUE_BYTES,
@@ -27,8 +28,6 @@ MAX_ATTEMPTS = 5
 """The first sending is one of them."""
 FOR_A_PERSON = (Reason.TOO_LARGE,)
 """Sending again changes nothing."""
-UNREADABLE = "unreadable"
-"""The reason of a message whose key is not set, or that is not what was written."""
 _PAGE_MESSAGES = 1_000
 _PAGE_BYTES = 64 << 20
 

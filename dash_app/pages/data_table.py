@@ -300,7 +300,7 @@ def _cell(view: View, column: TableColumn, text: str | None) -> str:
 
 def _personal(found: Table, column: TableColumn) -> str:
     if column.contract is not None:
-        return f"{MASK} personal" if column.contract.pii else "no"
+        return f"{MASK} personal, encrypted" if column.contract.pii else "no"
     if column.is_own or found.is_calendar:
         return "no" if column.is_shown else f"{MASK} may be"
     return f"{MASK} not known: no contract"

@@ -107,8 +107,8 @@ def lay_out(
                 height=420,
             ),
             note=f"Of the newest {ask.COUNTED_LETTERS:,} of all groups. What a message said is "
-            "never shown here; one that may be personal is kept encrypted. Where the keys are set, "
-            "python -m tasks.open_sealed dead-letter prints it, by the letter's number.",
+            "never shown here, and one that may be personal is kept encrypted; where the keys are "
+            "set, python -m tasks.open_sealed dead-letter prints it by the letter's number.",
         ),
         card("Unsent messages of the producer", place("letters-unsent", height=44)),
     ]
@@ -248,19 +248,20 @@ async def draw_unsent(view: View) -> Children:
     more = "+" if rows[0]["counted"] >= ask.COUNTED_UNSENT else ""
     return [
         table(
-            ["Topic", "Reason", "Messages", "Most attempts", "Oldest"],
+            ["Topic", "Reason", "Messages", "Most attempts", "First number", "Oldest"],
             [
                 [
                     row["topic"],
                     row["reason"],
                     f"{formats.count(row['messages'])}{more}",
                     str(row["attempts"]),
+                    str(row["first_id"]),
                     moment(view, row["first_at"], relative=True),
                 ]
                 for row in rows
             ],
             caption="Unsent messages by topic and reason",
-            numbers=(2, 3),
+            numbers=(2, 3, 4),
         ),
         html.P(
             [
@@ -269,6 +270,8 @@ async def draw_unsent(view: View) -> Children:
                     "large waits for a person. See "
                 ),
                 link("its runs", "/runs?pipeline=kafka_data_ingestion"),
+                ". Where the keys are set, this prints one by its number: ",
+                html.Code("python -m tasks.open_sealed unsent"),
                 ".",
             ],
             className="card-note",

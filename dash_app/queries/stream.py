@@ -251,9 +251,10 @@ async def count_unsent(reader: Reader) -> list[asyncpg.Record]:
     return await reader.fetch(
         """
         SELECT topic, reason, count(*) AS messages, max(attempts) AS attempts,
-            min(refused_at) AS first_at, sum(count(*)) OVER ()::bigint AS counted
+            min(id) AS first_id, min(refused_at) AS first_at,
+            sum(count(*)) OVER ()::bigint AS counted
         FROM (
-            SELECT topic, reason, attempts, refused_at FROM metadata.unsent_messages
+            SELECT id, topic, reason, attempts, refused_at FROM metadata.unsent_messages
             WHERE sent_at IS NULL ORDER BY id LIMIT $1
         ) AS waiting
         GROUP BY topic, reason ORDER BY messages DESC, topic, reason

@@ -1,5 +1,6 @@
 """The exporter's HTTP side: /metrics, /healthz, and a page that says where they are."""
 
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -62,10 +63,14 @@ def make_app(scraper: Scraper) -> web.Application:
 
 @asynccontextmanager
 async def serve_metrics(
-    settings: Settings, *, share_seconds: float = SHARE_SECONDS
+    settings: Settings,
+    *,
+    share_seconds: float = SHARE_SECONDS,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[str]:
     """Serve while the block runs, and yield the address; PostgreSQL may be away, and come.
 
+    tls: with a certificate to show; None: by HTTP.
     Raises SettingError where no database is named, or the port is not free. Port 0 takes a free
     one.
     """
@@ -84,7 +89,7 @@ async def serve_metrics(
         await runner.setup()
         try:
             try:
-                await web.TCPSite(runner, host, port).start()
+                await web.TCPSite(runner, host, port, ssl_context=tls).start()
             except OSError as error:
                 raise SettingError(
                     f"The exporter cannot listen on {host} port {port} ({error.strerror}): set "
@@ -92,7 +97,7 @@ async def serve_metrics(
                     "address of this machine."
                 ) from error
             shown = f"[{host}]" if ":" in host else host
-            yield f"http://{shown}:{runner.addresses[0][1]}"
+            yield f"{'https' if tls else 'http'}://{shown}:{runner.addresses[0][1]}"
         finally:
             await runner.cleanup()
             await scraper.end()

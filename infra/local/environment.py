@@ -1,7 +1,8 @@
 """What the stack's processes inherit from the shell: enough to run, nothing that misleads them.
 
 Prefect's own variables are left out on purpose: a PREFECT_API_URL of the shell would send a local
-run to somebody's production server.
+run to somebody's production server. So are the keys, and the settings that say where PostgreSQL and
+Kafka are: a stack has its own, and gives each to those of its processes that need it.
 """
 
 import os
@@ -36,6 +37,29 @@ INHERITED = frozenset(
     }
 )
 INHERITED_PREFIXES = ("LC_", "SLUICEWAY_")
+GIVEN = frozenset(
+    f"SLUICEWAY_{name}{ending}"
+    for ending in ("", "_FILE")
+    for name in (
+        "DATABASE_URL",
+        "DATABASE_BLOCK",
+        "OWNER_DATABASE_URL",
+        "READER_DATABASE_URL",
+        "MONITOR_DATABASE_URL",
+        "ERASER_DATABASE_URL",
+        "CELL_KEYS",
+        "INDEX_KEYS",
+        "BACKUP_KEY",
+        "KAFKA_BOOTSTRAP_SERVERS",
+        "KAFKA_SECURITY",
+        "KAFKA_CA_FILE",
+        "KAFKA_USER",
+        "KAFKA_PASSWORD",
+        "KAFKA_SCRAM",
+        "KAFKA_IDLE_PAUSE_SECONDS",
+    )
+)
+"""What a process has only where the stack gives it."""
 
 
 def inherit_environment(mark: str) -> dict[str, str]:
@@ -43,7 +67,7 @@ def inherit_environment(mark: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()  # passed on unread: infra.settings reads it
-        if name in INHERITED or name.startswith(INHERITED_PREFIXES)
+        if (name in INHERITED or name.startswith(INHERITED_PREFIXES)) and name not in GIVEN
     }
     bin_folder = str(Path(sys.executable).parent)
     kept["PATH"] = os.pathsep.join(filter(None, (bin_folder, kept.get("PATH"))))

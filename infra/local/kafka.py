@@ -49,12 +49,17 @@ class ApacheKafka:
         java: Path | None = None,
         heap_mebibytes: int | None = None,
         security: Security | None = None,
+        log_folder: Path | None = None,
+        record_folder: Path | None = None,
+        mark: str = "",
     ) -> None:
         """Describe the cluster; nothing is started yet.
 
         nodes: 1 or 3, each broker and controller, numbered from 1; the folder keeps to the number.
         properties: over those of infra/local/kafka_node.py, for each node.
         security: TLS and SCRAM for clients and between brokers; None: neither.
+        mark, record_folder: of the stack that it is a part of, which ends it where it was left
+        behind; by default its own, as log_folder is.
         Raises TerminalError where the jars or a Java are missing, saying what to do.
         """
         if nodes not in HEAP_MEBIBYTES:
@@ -66,6 +71,10 @@ class ApacheKafka:
         self._count = nodes
         self._properties = dict(properties or {})
         self._security = security
+        self._log_folder = log_folder
+        self._records = record_folder or self.folder / "run"
+        self._mark = mark or str(self.folder)
+        self._is_part = bool(mark)
         self._lock = Lock(self.folder / "lock")
         self._nodes: dict[int, Node] = {}
         self._children: dict[int, Child] = {}
@@ -118,12 +127,8 @@ class ApacheKafka:
         self._claim()
         try:
             for attempt in range(1, PORT_ATTEMPTS + 1):
-                nodes = [*self.nodes.values()]
-                for node in nodes:
-                    node.write_properties(nodes, self._properties)
-                prepare_storage(self.folder, nodes, self._java, self._environment)
-                for number in self.nodes:
-                    self.launch_node(number)
+                self._format()
+                self.launch()
                 try:
                     self.wait_until_ready()
                 except TerminalError:
@@ -140,6 +145,19 @@ class ApacheKafka:
         except BaseException:
             self.stop()
             raise
+
+    def prepare(self) -> None:
+        """Leave storage that every node can start on; the first time takes seconds."""
+        self._claim()
+        self._format()
+
+    def launch(self) -> None:
+        """Start every node, without waiting for them, after prepare().
+
+        Call this from the main thread.
+        """
+        for number in self.nodes:
+            self.launch_node(number)
 
     def stop(self) -> None:
         """Leave none of its processes; nothing acknowledged is lost. Nothing happens when stopped.
@@ -234,24 +252,23 @@ class ApacheKafka:
                 raise child.explain_end()
 
     @property
-    def _mark(self) -> str:
-        return str(self.folder)
-
-    @property
     def _environment(self) -> dict[str, str]:
         return inherit_environment(self._mark)
-
-    @property
-    def _records(self) -> Path:
-        return self.folder / "run"
 
     def _claim(self) -> None:
         for folder in (self.folder, self._records):
             folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         if not self._lock.acquire():
             raise TerminalError(f"An Apache Kafka already runs on {self.folder}: stop it first.")
-        # Of a starter that was killed; its nodes need a moment to notice.
-        end_orphans(self._records, self._mark)
+        if not self._is_part:
+            # Of a starter that was killed; its nodes need a moment to notice.
+            end_orphans(self._records, self._mark)
+
+    def _format(self) -> None:
+        nodes = [*self.nodes.values()]
+        for node in nodes:
+            node.write_properties(nodes, self._properties)
+        prepare_storage(self.folder, nodes, self._java, self._environment)
 
     def _choose_ports(self) -> Iterable[Node]:
         self.folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
@@ -263,6 +280,7 @@ class ApacheKafka:
                 port=state.port(f"broker-{number}"),
                 controller_port=state.port(f"controller-{number}"),
                 security=self._security,
+                log_folder=self._log_folder,
             )
 
     def _end_nodes(self) -> None:

@@ -54,6 +54,8 @@ class Node:
     controller_port: int
     security: Security | None = None
     """None: whoever reaches its port may do everything."""
+    log_folder: Path | None = None
+    """By default one of its own."""
 
     @property
     def name(self) -> str:
@@ -73,7 +75,7 @@ class Node:
     @property
     def log(self) -> Path:
         """What it says: warnings and worse."""
-        return self.folder / "logs" / f"{self.name}.log"
+        return (self.log_folder or self.folder / "logs") / f"{self.name}.log"
 
     @property
     def is_formatted(self) -> bool:
@@ -95,10 +97,11 @@ class Node:
 
     def _place(self, nodes: Sequence["Node"]) -> dict[str, str]:
         listener = SECURED if self.security else "PLAINTEXT"
+        among_nodes = "SSL" if self.security else "PLAINTEXT"
         here = f"{listener}://{LOOPBACK}:{self.port}"
         return {
             "inter.broker.listener.name": listener,
-            "listener.security.protocol.map": f"{listener}:{listener},CONTROLLER:PLAINTEXT",
+            "listener.security.protocol.map": f"{listener}:{listener},CONTROLLER:{among_nodes}",
             "node.id": str(self.number),
             "log.dirs": str(self.data),
             "listeners": f"{here},CONTROLLER://{LOOPBACK}:{self.controller_port}",

@@ -31,6 +31,8 @@ class Security:
                 "org.apache.kafka.common.security.scram.ScramLoginModule required "
                 f'username="{_BROKER}" password="{self.broker_password}";'
             ),
+            # Controllers know no SCRAM: who has no certificate of the CA is not let in there.
+            "listener.name.controller.ssl.client.auth": "required",
             "ssl.keystore.type": "PEM",
             "ssl.keystore.certificate.chain": self.certificate_file.read_text(encoding="utf-8"),
             "ssl.keystore.key": self.key_file.read_text(encoding="utf-8"),

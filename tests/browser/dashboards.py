@@ -16,6 +16,9 @@ _START_SECONDS = 60.0
 class Dashboard:
     """`python -m dash_app`, from the start of a `with` to its end."""
 
+    module = "dash_app"
+    """What is run; another may weaken it first."""
+
     def __init__(self, folder: Path, reader_url: str, **settings: str) -> None:
         """Describe it; settings: as infra.settings names them, beside the database."""
         self._folder = folder
@@ -35,7 +38,7 @@ class Dashboard:
         self._child = child = Child(
             Launch(
                 name="dashboard",
-                command=[sys.executable, "-m", "dash_app"],
+                command=[sys.executable, "-m", self.module],
                 environment=inherit_environment(str(self._folder))
                 | {"PYTHONPATH": str(CHECKOUT)}
                 | given,

@@ -78,6 +78,7 @@ class Stage:
         url = stack.postgres.url(DATABASE, user=LOADER, password=stack.folder.secret(LOADER))
         return {
             **stack.client_environment,
+            **stack.personal_keys,
             "SLUICEWAY_DATABASE_URL": url,
             "SLUICEWAY_KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
             "SLUICEWAY_STREAM_CONSUMERS": str(self.consumers),

@@ -78,6 +78,7 @@ class Stage:
         endpoint = {"url": f"http://{LOOPBACK}:{self.partner.port}/users", "timeout_seconds": 900}
         return {
             **stack.client_environment,
+            **stack.personal_keys,
             "SLUICEWAY_DATABASE_URL": url,
             "SLUICEWAY_RAW_FOLDER": str(self._raw),
             "SLUICEWAY_API_ENDPOINTS": json.dumps([endpoint]),

@@ -11,9 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from infra.local.binaries import find_secured_binaries
 from infra.local.folder import StateFolder, read_json
 from infra.local.orphans import find_marked
 from infra.local.process import wait_until
+from schemas.errors import TerminalError
+from tests.conftest import skip_or_fail
 
 MAKE = shutil.which("make")
 REPOSITORY = Path(__file__).parents[2]
@@ -31,13 +34,13 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
     run(folder, "down")
 
 
-def command(name: str) -> list[str]:
-    return [sys.executable, "-m", "deployments.local", name]
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "deployments.local", *words]
 
 
-def run(checkout: Path, name: str) -> subprocess.CompletedProcess[str]:
+def run(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(name), cwd=checkout, capture_output=True, text=True, check=False, timeout=120
+        command(*words), cwd=checkout, capture_output=True, text=True, check=False, timeout=120
     )
 
 
@@ -91,8 +94,8 @@ def test_an_interrupt_leaves_no_process_and_a_short_sentence(
 def test_a_second_stack_is_refused_and_down_stops_the_first(checkout: Path) -> None:
     with start(checkout, "up") as up:
         assert wait_until(lambda: has_reached(checkout, "postgres") or up.poll() is not None, 60)
-        for name in ("up", "demo"):
-            refused = run(checkout, name)
+        for words in (["up"], ["demo"], ["up", "--tls"], ["demo", "--tls"]):
+            refused = run(checkout, *words)
             assert refused.returncode == 1
             assert f"(make up, process {up.pid}): stop it with `make down`" in refused.stderr
         down = run(checkout, "down")
@@ -139,6 +142,34 @@ def test_data_of_another_postgresql_is_refused_with_a_sentence(checkout: Path) -
     assert refused.returncode == 1
     assert "was written by PostgreSQL 9" in refused.stderr
     assert "Traceback" not in refused.stderr
+    assert read_json(state(checkout).root / "supervisor.json") == {}
+
+
+def test_keys_that_are_lost_are_not_made_anew(checkout: Path) -> None:
+    folder = state(checkout)
+    folder.make()
+    (folder.data.parent / "cell-keys.made").touch()
+    refused = run(checkout, "up")
+    assert refused.returncode == 1
+    assert "The key " in refused.stderr
+    assert "is gone, and what was encrypted with it is still in" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert find_leftovers(checkout) == []
+
+
+def test_without_kafkas_jars_the_stack_with_tls_names_the_command(
+    checkout: Path,
+) -> None:
+    try:
+        find_secured_binaries()
+    except TerminalError as error:
+        skip_or_fail(str(error))
+    # This checkout has no .kafka.
+    refused = run(checkout, "demo", "--tls")
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "Apache Kafka's jars are not here: run `make kafka`.\n",
+    )
     assert read_json(state(checkout).root / "supervisor.json") == {}
 
 

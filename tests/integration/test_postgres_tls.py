@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -17,10 +16,10 @@ from schemas.errors import SettingError
 from tasks.discover_files import discover_files
 from tasks.load import Order, Outcome
 from tasks.load_file import load_found
-from tests.conftest import DEBIAN_BIN, FAST, skip_or_fail
+from tests.conftest import DEBIAN_BIN, skip_or_fail
+from tests.tls_servers import postgres_over_tls, verified_address
 
 PASSWORD = "only for tests"
-HOST_RULES = "hostssl all all all scram-sha-256\n"
 
 
 @pytest.fixture(scope="module")
@@ -36,44 +35,21 @@ def server(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> It
     """A server that speaks TLS or nothing, with the platform's tables in `platform`."""
     if not (DEBIAN_BIN / "postgres").exists():
         skip_or_fail("PostgreSQL 15 is not installed: run `make system-packages`")
-    data = tmp_path_factory.mktemp("postgres") / "data"
-    plain = Postgres(data, bin_folder=DEBIAN_BIN, settings=FAST)
-    with plain:
-        plain.ensure_database("platform")
-    secured = {
-        **FAST,
-        "ssl": "on",
-        "ssl_cert_file": "server.pem",
-        "ssl_key_file": "server.key",
-        "hba_file": str(data / "secured_hba.conf"),
-    }
-    for name, content in (
-        ("server.pem", (authority.folder / "postgres.pem").read_text()),
-        ("server.key", (authority.folder / "postgres.key").read_text()),
-        ("secured_hba.conf", HOST_RULES),
-    ):
-        (data / name).write_text(content)
-        (data / name).chmod(0o600)
-    with Postgres(data, bin_folder=DEBIAN_BIN, settings=secured) as postgres:
+    with postgres_over_tls(tmp_path_factory.mktemp("postgres") / "data", authority) as postgres:
         yield postgres
-
-
-def address(server: Postgres, ca: Path, *, host: str = "127.0.0.1", **login: str) -> str:
-    parts = urlsplit(server.url("platform", **login))
-    location = parts.netloc.replace("127.0.0.1", host)
-    query = f"sslmode=verify-full&sslrootcert={ca}"
-    return urlunsplit(parts._replace(netloc=location, query=query))
 
 
 async def test_the_platform_works_over_tls_alone(
     server: Postgres, authority: Authority, tmp_path: Path
 ) -> None:
     ca = authority.certificate_file
-    await bootstrap(address(server, ca), loader_password=PASSWORD)
+    await bootstrap(verified_address(server, ca), loader_password=PASSWORD)
     (tmp_path / "products.csv").write_text(
         "product_id,name,category,price,weight_kg,active\n1,Pen,toys,1.00,0.1,true\n"
     )
-    async with Pool(address(server, ca, user="sluiceway_loader", password=PASSWORD)) as pool:
+    async with Pool(
+        verified_address(server, ca, user="sluiceway_loader", password=PASSWORD)
+    ) as pool:
         async with pool.acquire() as connection:
             run = await connection.fetchval(
                 "INSERT INTO metadata.pipeline_executions (pipeline_name) VALUES ('t') RETURNING id"
@@ -91,18 +67,20 @@ async def test_a_certificate_of_another_ca_is_not_believed(
 ) -> None:
     other = Authority(tmp_path).certificate_file
     with pytest.raises(SettingError, match="unable to get local issuer certificate"):
-        await connect(address(server, other), wait_seconds=1)
+        await connect(verified_address(server, other), wait_seconds=1)
 
 
 async def test_a_certificate_for_another_host_is_not_believed(
     server: Postgres, authority: Authority
 ) -> None:
     with pytest.raises(SettingError, match="Hostname mismatch"):
-        await connect(address(server, authority.certificate_file, host="localhost"), wait_seconds=1)
+        await connect(
+            verified_address(server, authority.certificate_file, host="localhost"), wait_seconds=1
+        )
 
 
 async def test_a_wrong_password_is_refused(server: Postgres, authority: Authority) -> None:
-    url = address(server, authority.certificate_file, user="postgres", password="wrong")
+    url = verified_address(server, authority.certificate_file, user="postgres", password="wrong")
     with pytest.raises(SettingError, match="refused the login") as caught:
         await connect(url, wait_seconds=1)
     assert "wrong" not in str(caught.value)

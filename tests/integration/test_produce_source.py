@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from infra.cell_keys import read_key_ring
 from infra.kafka.producer import Producer
 from infra.local.ports import choose_port
 from infra.postgres.connection import Pool
@@ -24,6 +25,7 @@ from tasks.extract_api import Fetched
 from tasks.json_records import read_json
 from tasks.load import Outcome as LoadOutcome
 from tasks.produce_source import Outcome, Produced, Shipment, produce_answer, produce_file
+from tasks.sealing import KEY, QUARANTINED, UNSENT_MESSAGES, VALUE, open_column
 
 SALES = "order_id,customer_id,product_id,order_date,quantity,unit_price"
 Produce = Callable[..., Awaitable[Produced]]
@@ -158,6 +160,18 @@ async def test_a_row_without_cells_goes_to_quarantine_and_into_the_warnings(
     assert (row["batch_id"], entry["notes"]) == (entry["id"], [*report.notes])
 
 
+async def test_a_broken_row_of_persons_is_encrypted(
+    tmp_path: Path, pool: Pool, produce: Produce
+) -> None:
+    path = tmp_path / "customers.csv"
+    path.write_text("customer_id,name,signup_date\n1,Ada Byron-Marker\n")
+    report = await produce(path)
+    assert (report.sent, report.quarantined) == (0, 1)
+    [row] = await fetch(pool, "SELECT raw, raw_sealed FROM metadata.quarantine")
+    assert row["raw"] is None
+    assert read_key_ring().open(row["raw_sealed"], QUARANTINED) == b"1,Ada Byron-Marker"
+
+
 async def test_a_message_that_is_too_large_is_kept_and_the_others_are_sent(
     tmp_path: Path, pool: Pool, produce: Produce, execution_id: int, topic: str, read
 ) -> None:
@@ -170,8 +184,11 @@ async def test_a_message_that_is_too_large_is_kept_and_the_others_are_sent(
         "1 messages are too large for Kafka and kept in metadata.unsent_messages",
     )
     [row] = await fetch(pool, "SELECT * FROM metadata.unsent_messages")
-    assert json.loads(row["message_value"])["payload"]["id"] == "1"
-    assert row["message_key"].startswith(b"notes:#")
+    # Nobody can tell what is in it: there is no contract.
+    assert row["is_sealed"]
+    key, value = (open_column(read_key_ring(), UNSENT_MESSAGES, row, each) for each in (KEY, VALUE))
+    assert json.loads(value or b"")["payload"]["id"] == "1"
+    assert (key or b"").startswith(b"notes:#")
     assert (row["execution_id"], row["topic"], row["source"]) == (execution_id, topic, "notes")
     assert (row["reason"], row["attempts"], row["sent_at"]) == ("too_large", 1, None)
     assert "this producer sends 5,000" in row["detail"]

@@ -8,8 +8,11 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from infra.cell_encryption import KeyRing
+from infra.cell_keys import make_key, read_key_ring
 from infra.local.embedded_broker import EmbeddedBroker
 from infra.local.kafka import ApacheKafka
 from infra.postgres.connection import Pool
@@ -17,6 +20,7 @@ from infra.settings import Settings
 from schemas.errors import TerminalError, TransientError
 from tasks import relay_dead_letters as module
 from tasks.relay_dead_letters import MAX_RELAY_ATTEMPTS, open_relay_producer, relay, relay_once
+from tasks.sealing import DEAD_LETTERS, seal_message
 
 DEADLINE_SECONDS = 60.0
 
@@ -96,6 +100,30 @@ def bury_letters(fetch) -> Callable:
     return bury
 
 
+@pytest.fixture
+def bury_sealed(fetch) -> Callable:
+    """Called with a key ring and messages: leaves them as letters that are encrypted with it."""
+
+    async def bury(ring: KeyRing, *values: bytes | None) -> None:
+        kept = [seal_message(ring, DEAD_LETTERS, b"key", each) for each in values]
+        await fetch(
+            """
+            INSERT INTO metadata.dead_letters
+                (consumer_group, topic, partition, message_offset, source, reason, detail,
+                 message_key, message_value, is_sealed)
+            SELECT 'group', 'data-stream', 1,
+                g.place + (SELECT count(*) FROM metadata.dead_letters), 'customers',
+                'email: str_matches', 'it is not', g.key, g.value, true
+            FROM unnest($1::bytea[], $2::bytea[]) WITH ORDINALITY AS g (key, value, place)
+            ORDER BY g.place
+            """,
+            [key for key, _, _ in kept],
+            [value for _, value, _ in kept],
+        )
+
+    return bury
+
+
 async def until_relayed(fetch) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
         while await waiting(fetch):  # noqa: ASYNC110 - no event tells of a row
@@ -158,6 +186,74 @@ async def test_what_the_broker_refuses_is_given_up_and_holds_up_no_other(
     )
     assert (left["message_value"], left["relay_attempts"]) == (large, MAX_RELAY_ATTEMPTS)
     assert [each["log_level"] for each in logs] == ["error"]
+
+
+async def test_an_encrypted_letter_is_relayed_as_the_message_that_it_was(
+    embedded_broker: EmbeddedBroker, pool: Pool, make_topic, read_topic, fetch, bury_sealed
+) -> None:
+    settings = await make_topic(embedded_broker.bootstrap_servers)
+    await bury_sealed(read_key_ring(settings), b'{"name": "Ada"}', None, b"")
+    async with open_relay_producer(settings) as producer:
+        assert await relay_once(pool, producer, settings) == 3
+    assert [each.value for each in await read_topic(settings)] == [b'{"name": "Ada"}', None, b""]
+    assert await waiting(fetch) == []
+
+
+async def test_a_letter_without_its_key_waits_and_a_changed_one_is_given_up(
+    embedded_broker: EmbeddedBroker,
+    pool: Pool,
+    make_topic,
+    read_topic,
+    fetch,
+    bury_letters,
+    bury_sealed,
+) -> None:
+    settings = await make_topic(embedded_broker.bootstrap_servers)
+    new, old = make_key("new"), make_key("old")
+    of_old, of_both, of_new, of_none = (
+        settings.model_copy(update={"cell_keys": SecretStr(keys)})
+        for keys in (old, f"{new},{old}", new, "")
+    )
+    of_none = of_none.model_copy(update={"index_keys": SecretStr("")})
+    await bury_sealed(read_key_ring(of_old), b"old", None)
+    await bury_sealed(read_key_ring(of_new), b"new", b"changed")
+    await bury_letters(b"plain")
+    await fetch(
+        "UPDATE metadata.dead_letters SET message_value = message_key WHERE message_offset = 4"
+    )
+    async with open_relay_producer(of_none) as producer:
+        assert await relay_once(pool, producer, of_none) == 1
+    async with open_relay_producer(of_new) as producer:
+        assert await relay_once(pool, producer, of_new) == 1
+        with capture_logs() as logs:
+            for _ in range(MAX_RELAY_ATTEMPTS):
+                assert await relay_once(pool, producer, of_new) == 0
+    assert [each["log_level"] for each in logs] == ["error"]
+    assert "is not what was written there" in logs[0]["reason"]
+    assert await waiting(fetch) == [1, 2, 4]
+    async with open_relay_producer(of_both) as producer:
+        assert await relay_once(pool, producer, of_both) == 2
+    assert [each.value for each in await read_topic(settings)] == [b"plain", b"new", b"old", None]
+    assert await waiting(fetch) == [4]
+
+
+async def test_who_relays_is_told_of_letters_without_their_key(
+    embedded_broker: EmbeddedBroker, pool: Pool, make_topic, bury_sealed, monkeypatch
+) -> None:
+    settings = await make_topic(embedded_broker.bootstrap_servers)
+    other = settings.model_copy(update={"cell_keys": SecretStr(make_key("other"))})
+    await bury_sealed(read_key_ring(other), b"a")
+    monkeypatch.setattr(module, "_REST_SECONDS", 0.05)
+    with capture_logs() as logs:
+        running = asyncio.create_task(relay(pool, settings))
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not logs:  # noqa: ASYNC110 - no event tells of a line
+                await asyncio.sleep(0.05)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert {(each["log_level"], each["reason"]) for each in logs} == {
+        ("warning", "they are encrypted with a key that is not set")
+    }
 
 
 async def test_a_letter_larger_than_a_client_sends_by_default_is_relayed(

@@ -512,7 +512,9 @@ async def test_what_each_role_may(loader, reader) -> None:
         "rollup_durations", "rollup_quality", "counts_pending", "daily_counts", "daily_quality",
     }  # fmt: skip
     for (name,) in everything:
-        await reader.fetch(f"SELECT * FROM metadata.{name}")  # noqa: S608 - the catalogue's own
+        # What a message or a rejected row said is not for the reader, encrypted or not.
+        columns = "id" if name in {"quarantine", "dead_letters", "unsent_messages"} else "*"
+        await reader.fetch(f"SELECT {columns} FROM metadata.{name}")  # noqa: S608 - the catalogue's own
 
 
 async def test_rows_that_were_there_before_the_rollups_are_in_them(embedded_server) -> None:

@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
+from infra.cell_encryption import KeyRing
+from infra.cell_keys import make_key, read_key_ring
 from infra.kafka.producer import Producer
 from infra.local.ports import choose_port
 from infra.postgres.connection import Pool
-from infra.settings import Settings
+from infra.settings import Settings, read_settings
 from schemas.errors import TerminalError, TransientError
 from tasks import unsent
 from tasks.refusals import Message, Reason, Refusal
@@ -31,7 +34,9 @@ async def producer(embedded_broker) -> AsyncIterator[Producer]:
         yield opened
 
 
-async def keep(pool: Pool, topic: str, reason: Reason, *values: bytes) -> None:
+async def keep(
+    pool: Pool, topic: str, reason: Reason, *values: bytes, ring: KeyRing | None = None
+) -> None:
     messages: list[Message] = [(b"key", value, 5) for value in values]
     async with pool.acquire() as connection:
         await keep_unsent(
@@ -40,6 +45,7 @@ async def keep(pool: Pool, topic: str, reason: Reason, *values: bytes) -> None:
             execution_id=1,
             topic=topic,
             source="sales_data",
+            ring=ring,
         )
 
 
@@ -107,3 +113,45 @@ async def test_without_kafka_or_its_topic_a_run_hears_so_before_it_begins(
     async with Producer(away) as nobody:
         with pytest.raises(TransientError, match="cannot be reached"):
             await resend_unsent(pool, nobody, "data-stream")
+
+
+async def test_what_may_be_personal_is_encrypted_and_sent_as_it_was(
+    pool: Pool, producer: Producer, topic: str, embedded_broker, messages
+) -> None:
+    await keep(pool, topic, Reason.TIMED_OUT, b"Ada Byron-Marker", ring=read_key_ring())
+    [kept] = await rows(pool)
+    assert kept["is_sealed"]
+    assert b"Ada" not in b"".join((kept["message_key"], kept["message_value"]))
+    assert await resend_unsent(pool, producer, topic) == Resent(sent=1)
+    found = await messages(embedded_broker.bootstrap_servers).read(topic)
+    assert found == [b"Ada Byron-Marker"]
+
+
+async def test_what_cannot_be_read_says_why_and_holds_up_no_other(
+    pool: Pool, producer: Producer, topic: str, embedded_broker, messages, monkeypatch
+) -> None:
+    monkeypatch.setattr(unsent, "_PAGE_MESSAGES", 1)
+    settings = Settings()
+    other = settings.model_copy(update={"cell_keys": SecretStr(make_key("other"))})
+    await keep(pool, topic, Reason.TIMED_OUT, b"a", ring=read_key_ring(other))
+    await keep(pool, topic, Reason.TIMED_OUT, b"b", b"c", ring=read_key_ring())
+    async with pool.acquire() as connection:
+        await connection.execute(
+            "UPDATE metadata.unsent_messages SET message_value = message_key WHERE id = 2"
+        )
+    for sent in (1, 0):
+        assert await resend_unsent(pool, producer, topic) == Resent(sent=sent, kept=2)
+    keyless, changed, _ = await rows(pool)
+    assert (keyless["reason"], changed["reason"]) == ("unreadable", "unreadable")
+    assert "was written with a key that is not set" in keyless["detail"]
+    assert "is not what was written there" in changed["detail"]
+    assert (keyless["attempts"], changed["attempts"]) == (1, 1)
+    keys = ",".join(each.cell_keys.get_secret_value() for each in (settings, other))
+    monkeypatch.setenv("SLUICEWAY_CELL_KEYS", keys)
+    read_settings.cache_clear()
+    try:
+        assert await resend_unsent(pool, producer, topic) == Resent(sent=1, kept=1)
+    finally:
+        monkeypatch.undo()
+        read_settings.cache_clear()
+    assert sorted(await messages(embedded_broker.bootstrap_servers).read(topic)) == [b"a", b"c"]

@@ -204,7 +204,7 @@ async def test_columns_say_what_the_contract_says(view, read, loaded) -> None:
     assert "channel text no may be missing" in text
     assert "_batch_id bigint no the platform's own" in text
     customers = read(await draw_columns(view, "warehouse.dim_customers"))
-    assert f"email text {MASK} personal may be missing" in customers
+    assert f"email bytea {MASK} personal, encrypted may be missing" in customers
     assert "customer_key bigint no the platform's own" in customers
 
 

@@ -48,12 +48,14 @@ async def quarantine(loader: Any, *rows: dict[str, Any]) -> None:
             "reason": "quantity 'x' is not an integer of 64 bits",
             "raw": "1;x",
             "execution_id": 1,
+            "raw_sealed": None,
         } | row
         await loader.execute(
             """
             INSERT INTO metadata.quarantine
-                (execution_id, batch_id, dataset, source, line, rule, column_name, reason, raw)
-            VALUES ($8, 1, $1, $2, $3, $4, $5, $6, $7)
+                (execution_id, batch_id, dataset, source, line, rule, column_name, reason, raw,
+                 raw_sealed)
+            VALUES ($8, 1, $1, $2, $3, $4, $5, $6, $7, $9)
             """,
             *given.values(),
         )
@@ -84,6 +86,16 @@ async def test_a_viewer_gets_a_sentence_and_no_row(ask, loader) -> None:
 
     assert answer.status_code == 403
     assert answer.text == "Only an operator may export the quarantine: log in as one."
+
+
+async def test_an_encrypted_row_is_called_so_and_has_its_number(ask, loader) -> None:
+    await quarantine(loader, {"dataset": "customers", "raw": None, "raw_sealed": b"\x01cell"})
+
+    answer = await ask()
+
+    [row] = table_of(answer)
+    assert (row["id"], row["raw"]) == ("1", "encrypted")
+    assert "cell" not in answer.text
 
 
 async def test_rows_that_may_be_personal_are_masked_for_operators_too(ask, loader) -> None:

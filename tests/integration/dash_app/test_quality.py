@@ -290,6 +290,18 @@ async def test_one_row_is_shown_whole(view, operator, read, many) -> None:
     assert "not in quarantine" in read(await draw_row(view, "999999"))
 
 
+async def test_an_encrypted_row_is_called_so_with_the_way_to_read_it(
+    view, operator, read, loaded
+) -> None:
+    for who in (operator, view):
+        seen = replace(who, now=dt.datetime.now(dt.UTC))
+        [row], _ = await fetch_rows(seen, ("customers", None, "", ""), None, 0, 50)
+        assert row["raw"]["text"] == "encrypted"
+        text = read(await draw_row(seen, row["id"]))
+        assert "encrypted" in text
+        assert f"python -m tasks.open_sealed quarantine {row['id']}" in text
+
+
 async def test_only_operators_are_shown_the_way_to_the_file(view, operator, read) -> None:
     filters = ("sales_data", "type", "7", "a&b=c d")
 

@@ -295,12 +295,15 @@ async def test_a_page_of_letters_never_shows_what_a_message_said(
     now = view.now - dt.timedelta(seconds=30)
     await _bury(loader, 1, now, reason="quantity: ge", execution_id=7)
     await _bury(loader, 2, now - dt.timedelta(minutes=1), reason="no_contract", outcome="loaded")
-    await _bury(loader, 3, now - dt.timedelta(minutes=2), source="customers", reason="email: match")
+    of_persons = {"source": "customers", "reason": "email: match", "is_sealed": True}
+    await _bury(loader, 3, now - dt.timedelta(minutes=2), **of_persons)
     rows, total = await stream_letters.fetch_letters(view, [OF, "", "all"], None, 0, 50)
     assert [row["place"].split()[-1] for row in rows] == ["1", "2", "3"]
     assert total is None
     shown = read(rows)
     assert "secret" not in shown
+    assert [row["message"] for row in rows] == ["as received", "as received", "encrypted"]
+    assert [row["letter"] for row in rows] == [row["id"] for row in rows]
     assert "/runs/7" in shown
     # A cell of a dataset with personal columns is hidden in the sentence too.
     assert rows[0]["detail"]["text"] == "'-5' is less than 1"

@@ -51,6 +51,11 @@ def test_raw_rows_are_read_by_operators_and_where_nothing_is_personal(
     assert show_raw(dataset, "1;Ada", is_operator=role is Role.OPERATOR) == shown
 
 
+@pytest.mark.parametrize("is_operator", [True, False])
+def test_an_encrypted_row_is_called_so(is_operator: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    assert show_raw("customers", None, is_operator=is_operator) == "encrypted"
+
+
 def test_a_dataset_without_a_contract_may_be_personal() -> None:
     assert may_be_personal("who_knows")
     assert may_be_personal("api_users")

@@ -1,0 +1,77 @@
+"""Breaks in, or tries to: each claim of docs/security.md, with its protection and without.
+
+    python -m tests.security [--report FILE] [--only AREA ...]
+
+One line a claim, and a report in Markdown. The last line is `claims=… failed=… skipped=…`. Exit
+code 1 where a claim fails, and with SLUICEWAY_REQUIRE_SYSTEM=1 also where one is skipped.
+"""
+
+import argparse
+import asyncio
+import datetime as dt
+import os
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import structlog
+
+from tests.security.areas import AREAS
+from tests.security.claim import Area
+from tests.security.report import name_report, write_report
+from tests.security.runner import closing_line, exit_code, run
+from tests.security.session import Session
+
+_KEPT = frozenset({"SLUICEWAY_REQUIRE_SYSTEM", "SLUICEWAY_CELL_KEYS", "SLUICEWAY_INDEX_KEYS"})
+"""The last two are those that tests.conftest has made."""
+
+
+def main() -> int:
+    """Return the exit code, after the last line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.security",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--report", type=Path, help="default: .sluiceway/security-check-….md")
+    names = [each.name for each in AREAS]
+    parser.add_argument("--only", nargs="+", choices=names, metavar="AREA", help=", ".join(names))
+    given = parser.parse_args()
+    areas = [each for each in AREAS if not given.only or each.name in given.only]
+    now = dt.datetime.now(dt.UTC)
+    report = (given.report or name_report(now)).absolute()
+    code = asyncio.run(_check(areas, report, now))
+    sys.stdout.flush()
+    return code
+
+
+async def _check(areas: list[Area], report: Path, now: dt.datetime) -> int:
+    with TemporaryDirectory(prefix="sluiceway-security-") as name:
+        folder = Path(name)
+        folder.chmod(0o700)
+        _leave_settings_behind(folder)
+        # One line a claim: what the platform logs meanwhile is for the areas that look at it.
+        structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+        async with Session(folder) as session:
+            verdicts = await run(areas, session, _say)
+        write_report(report, areas, verdicts, session.facts, now)
+    _say(f"The report is in {report}.")
+    _say(closing_line(verdicts))
+    return exit_code(verdicts)
+
+
+def _leave_settings_behind(folder: Path) -> None:
+    """Let nothing that this machine is set up for take part: no variable, no `.env`."""
+    for name in [each for each in os.environ if each.startswith("SLUICEWAY_")]:
+        if name not in _KEPT:
+            del os.environ[name]
+    os.chdir(folder)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
