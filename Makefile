@@ -18,10 +18,10 @@ help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | while IFS='|' read -r name text; do \
 		printf '%-19s%s\n' "$$name" "$$text"; done
 
-demo: $(STAMP) ## Start everything, run the daily pipeline once on the sample files, say what it did, stop
+demo: $(STAMP) ## Start everything, run the pipeline and the stream once, say what they did, stop (ARGS=--tls: nothing in clear)
 	@exec $(PY) -m deployments.local demo $(ARGS)
 
-up: $(STAMP) ## Start everything and keep it running until Ctrl-C or `make down`
+up: $(STAMP) ## Start everything and keep it running until Ctrl-C or `make down` (ARGS=--tls: nothing in clear)
 	@exec $(PY) -m deployments.local up $(ARGS)
 
 down: $(STAMP) ## Stop the stack of this checkout

@@ -14,6 +14,9 @@ from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
+from schemas.errors import SluicewayError
+from tasks.prefect_api import require_prefect, require_prefect_address
+
 
 @dataclass(frozen=True, slots=True)
 class Pool:
@@ -67,10 +70,15 @@ async def create_pools(client: PrefectClient, pools: tuple[Pool, ...] = POOLS) -
 
 
 async def _main() -> None:
+    require_prefect_address()
+    await require_prefect()
     async with get_client() as client:
         for change in await create_pools(client):
             sys.stdout.write(f"{change}\n")
 
 
 if __name__ == "__main__":
-    asyncio.run(_main())
+    try:
+        asyncio.run(_main())
+    except SluicewayError as error:
+        sys.exit(str(error))

@@ -47,6 +47,10 @@ async def publish(settings: Settings, *, deadline_seconds: float = 0.0) -> list[
                 f"The Prefect server at {url} refuses what is asked of it ({status}): set "
                 "PREFECT_API_AUTH_STRING or PREFECT_API_KEY to what it wants."
             ) from None
+        if error.response.is_server_error:
+            raise TransientError(
+                f"The Prefect server at {url} failed ({status}): its own log says why."
+            ) from None
         raise TransientError(_no_prefect(url, f"status {status}")) from None
     except json.JSONDecodeError:
         raise TransientError(_no_prefect(url, "no JSON")) from None

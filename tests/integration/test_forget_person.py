@@ -354,6 +354,20 @@ def load_frame_of(pool: Pool, execution_id: int) -> Callable:
     return call
 
 
+@pytest.mark.parametrize(
+    "value", [r"O'Neil (x) [y]*+?{2}|^$ \1\.", "%_'; DROP TABLE staging.people; --", "Åsa-Lena"]
+)
+async def test_a_value_is_text_whatever_it_holds(
+    load: Callable, forget: Callable, owner: asyncpg.Connection, tmp_path: Path, value: str
+) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text(f'who\n"{value}"\n"x, {value}, y"\nO\'Neil\n')
+    await load(path)
+    erasure = await forget(named="name", value=value)
+    assert places(erasure) == {"": {"staging.people": 2}}
+    assert await owner.fetch("SELECT who FROM staging.people") == [("O'Neil",)]
+
+
 async def test_facts_of_the_person_go_and_every_version_is_anonymous(
     own: None, forget: Callable, owner: asyncpg.Connection
 ) -> None:

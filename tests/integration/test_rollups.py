@@ -489,7 +489,11 @@ async def test_nobody_but_the_owner_may_write_a_figure(loader, reader) -> None:
         SELECT proname FROM pg_proc WHERE pronamespace = 'metadata'::regnamespace
             AND provolatile = 'v' AND has_function_privilege(oid, 'EXECUTE')
     """
-    for connection, allowed in ((loader, ["fold_counts", "prune"]), (reader, ["set_maintenance"])):
+    rights = (
+        (loader, ["find_uncontracted", "fold_counts", "prune"]),
+        (reader, ["set_maintenance"]),
+    )
+    for connection, allowed in rights:
         assert await connection.fetch(figures.format("NOT", "SELECT")) == []
         assert len(await connection.fetch(figures.format("", "SELECT"))) == 11
         assert await connection.fetch(figures.format("", "INSERT, UPDATE, DELETE, TRUNCATE")) == []

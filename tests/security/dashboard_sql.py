@@ -171,8 +171,8 @@ def _ask_everywhere(site: Site, payload: str) -> int:
     finally:
         browser.close()
     for path in _addresses(payload):
-        answer = site.ask("GET", path, Accept="text/html")
-        _judge(path, answer.status, answer.text)
+        page = site.ask("GET", path, Accept="text/html")
+        _judge(path, page.status, page.text)
         asked += 1
     return asked
 

@@ -91,6 +91,13 @@ class Site:
         return self.ask("POST", "/login", fields, Content_Type=FORM, X_Forwarded_For=client)
 
 
+def expect_success(answer: Answer) -> str:
+    """Return the beginning of what was answered; raises RuntimeError where that is an error."""
+    if answer.status != 200:
+        raise RuntimeError(f"it is answered {answer.status}: {answer.text[:100]}")
+    return answer.text[:60]
+
+
 class LoggedIn(Browser):
     """A browser with a session, if the site asks for one."""
 
