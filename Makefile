@@ -9,7 +9,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up down test test-monitoring security-check chaos chaos-batch chaos-always-on chaos-dead-runs check bench-batch bench-peers bench-stream bench-dashboard bench-exporter bench-anomalies bench-personal soak screenshots backup restore lock licences audit sbom kafka system-packages clean
+.PHONY: help demo up down test test-monitoring security-check chaos chaos-batch chaos-always-on chaos-dead-runs check bench-batch bench-peers bench-stream bench-dashboard bench-exporter bench-anomalies bench-personal soak screenshots backup restore lock licences audit sbom image-check kafka system-packages clean
 
 # Recipes begin with `exec`, so that a signal for make's child reaches Python and no shell between.
 
@@ -93,10 +93,13 @@ restore: $(STAMP) ## Restore FILE into the empty database of SLUICEWAY_OWNER_DAT
 	@test -n "$(FILE)" || { echo "Say what: make restore FILE=/backups/sluiceway" >&2; exit 1; }
 	@exec $(PY) -m deployments.backup restore "$(FILE)"
 
-lock: $(STAMP) ## Resolve requirements.lock anew from pyproject.toml
+lock: $(STAMP) ## Resolve both locks anew from pyproject.toml (then run make licences)
 	@exec $(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --no-emit-index-url --quiet \
 		-o requirements.lock
+	@exec $(PY) -m uv pip compile pyproject.toml --constraint requirements.lock --universal \
+		--python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet \
+		-o deployments/requirements.lock
 
 licences: $(STAMP) ## Write docs/licences.md from the installed packages
 	@exec $(PY) -m tests.supply_chain.licences
@@ -108,19 +111,23 @@ sbom: $(STAMP) ## Leave the platform's bill of materials in FILE, as CycloneDX J
 	@test -n "$(FILE)" || { echo "Say where to: make sbom FILE=sbom.json" >&2; exit 1; }
 	@exec $(PY) -m tests.supply_chain.sbom "$(FILE)"
 
+image-check: $(STAMP) ## Start every command of infra/compose.yaml from the image's files and packages alone (minutes)
+	@exec $(PY) -m tests.deployment.image
+
 kafka: $(STAMP) ## Fetch Apache Kafka by Maven, for the tests on a real broker
 	@exec $(PY) -m infra.local.kafka_jars
 
 system-packages: ## Install what only the fuller tests need (Debian, as root)
 	apt-get update
 	apt-get install --yes --no-install-recommends postgresql maven openjdk-17-jre-headless \
-		chromium fonts-dejavu-core e2fsprogs mount
+		chromium fonts-dejavu-core e2fsprogs mount systemd
 	@# Without their services: those would listen on every address.
 	folder=$$(mktemp -d) && chmod 755 "$$folder" && cd "$$folder" \
-		&& apt-get download prometheus prometheus-alertmanager \
+		&& apt-get download prometheus prometheus-alertmanager nginx \
 		&& for package in *.deb; do dpkg-deb --extract "$$package" unpacked; done \
 		&& install unpacked/usr/bin/prometheus unpacked/usr/bin/promtool \
-			unpacked/usr/bin/prometheus-alertmanager unpacked/usr/bin/amtool /usr/local/bin \
+			unpacked/usr/bin/prometheus-alertmanager unpacked/usr/bin/amtool \
+			unpacked/usr/sbin/nginx /usr/local/bin \
 		&& cp -r unpacked/usr/share/prometheus /usr/share/ \
 		&& rm -r "$$folder"
 

@@ -69,6 +69,7 @@ FORBIDDEN = {
         "INSERT INTO warehouse.dim_customers (customer_id) VALUES (1)",
         "INSERT INTO staging.customers (customer_id) VALUES (1)",
         "INSERT INTO metadata.quarantine (raw) VALUES ('x')",
+        "INSERT INTO metadata.erasures (erased_at) VALUES ('2020-01-01')",
         "UPDATE warehouse.dim_customers SET customer_id = 1",
         "UPDATE warehouse.dim_customers SET customer_key = DEFAULT",
         "UPDATE warehouse.dim_customers SET _version = now()",

@@ -9,6 +9,7 @@ from tests.security.dashboard_doors import (
     find_doors,
     name_me,
     open_socket,
+    reach,
     send_from_elsewhere,
     try_doors,
 )
@@ -82,6 +83,20 @@ CLAIMS = (
         _as("guarded", "otto", Origin=OTHER_SITE),
         _as("weak", "otto", Origin=OTHER_SITE),
         saying="403",
+    ),
+    *(
+        Claim(
+            f"no-users-{name}",
+            f"a dashboard without users, asked {tried}",
+            reach,
+            lambda stage, headers=headers: Site(stage.unlocked, headers=headers),
+            lambda stage, headers=headers: Site(stage.weak_unlocked, headers=headers),
+            saying="this machine alone",
+        )
+        for name, tried, headers in (
+            ("other-host", "by a name that somebody else's DNS gives it", {"Host": "evil.example"}),
+            ("through-a-proxy", "for another machine", {"X-Forwarded-For": "192.0.2.7"}),
+        )
     ),
     Claim(
         "viewer-sets-maintenance",

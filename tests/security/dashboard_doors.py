@@ -40,6 +40,14 @@ async def name_me(site: Site) -> str:
     return f"let in as {told[0]}"
 
 
+async def reach(site: Site) -> str:
+    """Return that a dashboard for its own machine answers somebody else."""
+    answer = await asyncio.to_thread(site.ask, "GET", "/_dash-layout")
+    if answer.status == 403:
+        raise FoiledError(answer.text)
+    return f"answered: {expect_success(answer)}"
+
+
 async def try_doors(doors: Doors) -> str:
     """Return how many doors are open; raises FoiledError where every single one is closed."""
     tried = [*doors.routes, *(("POST", each) for each in doors.callbacks)]

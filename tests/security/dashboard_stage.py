@@ -1,4 +1,4 @@
-"""Three dashboards over TLS to PostgreSQL: as it is served, weakened, and without any login."""
+"""Dashboards over TLS to PostgreSQL, with a login and without, as they are and weakened."""
 
 import http.client
 import json
@@ -67,7 +67,9 @@ class Site:
             given["Cookie"] = self.cookie
         connection = http.client.HTTPConnection(urlsplit(self.address).netloc, timeout=30)
         try:
-            connection.putrequest(method, path, skip_accept_encoding=True)
+            connection.putrequest(
+                method, path, skip_host="Host" in given, skip_accept_encoding=True
+            )
             for name, value in given.items():
                 connection.putheader(name.replace("_", "-"), value)
             if body is not None:
@@ -116,6 +118,8 @@ class Stage:
     """Addresses."""
     weak: str
     unlocked: str
+    """Without users: for this machine alone."""
+    weak_unlocked: str
     owner: asyncpg.Connection
     settings: Settings
     """Of the first two: who signs cookies needs them."""
@@ -184,12 +188,14 @@ async def open_stage(session: Session) -> AsyncIterator[Stage]:
             Dashboard(folder / "guarded", reader, **given) as guarded,
             WeakDashboard(folder / "weak", reader, **given) as weak,
             Dashboard(folder / "unlocked", reader) as unlocked,
+            WeakDashboard(folder / "weak-unlocked", reader) as weak_unlocked,
         ):
             stage = Stage(
                 session,
                 guarded.address,
                 weak.address,
                 unlocked.address,
+                weak_unlocked.address,
                 owner,
                 Settings(dashboard_users=users, dashboard_secret=SecretStr(SECRET)),
                 server.log,

@@ -1,12 +1,14 @@
 """Mail: no password and no message goes to a server in clear, or to one that is not the one."""
 
 import logging
+import smtplib
 import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from email.message import EmailMessage
+from importlib.metadata import version
 from pathlib import Path
 from unittest.mock import patch
 
@@ -79,8 +81,16 @@ async def open_stage(session: Session) -> AsyncIterator[Stage]:
             session.other_authority.certificate_file,
         )
         await deliver(Sending(mail_settings(stage.good), stage.good))
-        session.facts["Mail server"] = "aiosmtpd with STARTTLS"
+        session.facts["Mail server"] = f"aiosmtpd {version('aiosmtpd')}; {describe_tls(stage.good)}"
         yield stage
+
+
+def describe_tls(server: MailServer) -> str:
+    """Return version and cipher that the server agrees to."""
+    with smtplib.SMTP(server.host, server.port) as client:
+        client.starttls(context=ssl.create_default_context(cafile=server.ca_file))
+        cipher = client.sock.cipher() if isinstance(client.sock, ssl.SSLSocket) else None
+    return f"{cipher[1]}, {cipher[0]}, {cipher[2]} bits" if cipher else "no TLS"
 
 
 async def deliver(sending: Sending) -> str:

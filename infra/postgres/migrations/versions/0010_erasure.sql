@@ -65,7 +65,9 @@ GRANT EXECUTE ON FUNCTION metadata.find_uncontracted TO sluiceway_loader, sluice
 
 -- Of the tables of datasets the eraser gets what their contracts say: infra/postgres/rights.py.
 GRANT USAGE ON SCHEMA metadata, warehouse, staging TO sluiceway_eraser;
-GRANT SELECT, INSERT ON metadata.erasures TO sluiceway_eraser;
+-- When it was is not for whoever erases to say.
+GRANT SELECT, INSERT (execution_id, dataset, column_name, subject_index, requested_by, counts)
+    ON metadata.erasures TO sluiceway_eraser;
 GRANT SELECT ON metadata.erasures TO sluiceway_loader;
 -- What was rejected has to be opened to be searched.
 GRANT SELECT (id, dataset, raw, raw_sealed), DELETE ON metadata.quarantine TO sluiceway_eraser;
