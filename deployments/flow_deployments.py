@@ -1,8 +1,8 @@
 """The deployments of prefect.yaml on a Prefect server, as `prefect deploy --all` makes them.
 
 That command writes each of them anew every time, drops the runs that are scheduled, and switches
-on again what a person has switched off. Here, what is there is compared first, and what a person
-may pause stays paused.
+schedules on again that a person has switched off. Here, what is there is compared first, and what
+a person has paused stays so.
 """
 
 import importlib

@@ -90,7 +90,7 @@ def open_by_itself(database: Path) -> list[str]:
     for [sealed] in blocks:
         for key in keys:
             try:
-                # As text within JSON, or as it is: by the version of SQLAlchemy.
+                # The column is JSON, and holds a text.
                 opened.append(Fernet(key).decrypt(sealed.strip('"')).decode())
             except InvalidToken:
                 continue

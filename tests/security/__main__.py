@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import datetime as dt
 import os
+import signal
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +23,7 @@ from tests.security.report import name_report, write_report
 from tests.security.runner import closing_line, exit_code, run
 from tests.security.session import Session
 
+_INTERRUPTED = 130
 _KEPT = frozenset({"SLUICEWAY_REQUIRE_SYSTEM", "SLUICEWAY_CELL_KEYS", "SLUICEWAY_INDEX_KEYS"})
 """The last two are those that tests.conftest has made."""
 
@@ -40,9 +42,13 @@ def main() -> int:
     areas = [each for each in AREAS if not given.only or each.name in given.only]
     now = dt.datetime.now(dt.UTC)
     report = (given.report or name_report(now)).absolute()
-    code = asyncio.run(_check(areas, report, now))
-    sys.stdout.flush()
-    return code
+    # Servers and folders are cleared away by either.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return asyncio.run(_check(areas, report, now))
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped; what was started is stopped too, and there is no report.\n")
+        return _INTERRUPTED
 
 
 async def _check(areas: list[Area], report: Path, now: dt.datetime) -> int:
