@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     HttpUrl,
     SecretStr,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -131,6 +132,10 @@ class Endpoint(BaseModel):
         """Show the address without its query, which may hold a key."""
         for name, value in super().__repr_args__():
             yield name, (self.shown_url if name == "url" else value)
+
+    @field_serializer("url")
+    def _show_without_query(self, _: HttpUrl) -> str:
+        return self.shown_url
 
     @model_validator(mode="before")
     @classmethod

@@ -1,7 +1,8 @@
 """The Prefect tasks that flows are composed of: each a few lines around a plain function.
 
 A task is repeated only when its error says that the cause may pass. None keeps its result: a
-frame or a connection is nothing to be kept.
+frame or a connection is nothing to be kept. What an error says is the message of the task run's
+state, which Prefect shows to everybody: secrets and personal data are taken out of it.
 """
 
 from typing import Any
@@ -18,6 +19,7 @@ from prefect.tasks import Task, exponential_backoff
 from infra.endpoints import Endpoint
 from infra.http import open_session
 from infra.postgres.connection import Pool
+from infra.shown_errors import hiding_in_errors
 from schemas.dataset import Dataset
 from schemas.errors import TransientError
 from tasks.clean import Reject, Tally, bind, clean
@@ -59,21 +61,23 @@ async def load_file(
     on_progress: Progress | None = None,
 ) -> Report:
     """Leave a file's rows in the database, once; a file that was loaded as it is stays alone."""
-    return await load_found(
-        pool,
-        found,
-        order,
-        force=force,
-        accept_anomalies=accept_anomalies,
-        on_progress=on_progress,
-    )
+    with hiding_in_errors():
+        return await load_found(
+            pool,
+            found,
+            order,
+            force=force,
+            accept_anomalies=accept_anomalies,
+            on_progress=on_progress,
+        )
 
 
 @task(task_run_name="fetch {endpoint.dataset}", tags=["extract"], **REPEATABLE)
 async def fetch_endpoint(endpoint: Endpoint) -> Fetched:
     """Return every record that the endpoint has now."""
-    async with open_session() as session:
-        return await fetch(session, endpoint)
+    with hiding_in_errors():
+        async with open_session() as session:
+            return await fetch(session, endpoint)
 
 
 @task(task_run_name="load {order.table} from its API", tags=["load"], **REPEATABLE)
@@ -86,7 +90,10 @@ async def load_answer(
     accept_anomalies: bool = False,
 ) -> Report:
     """Leave an endpoint's records in the database, once."""
-    return await load_fetched(pool, fetched, order, force=force, accept_anomalies=accept_anomalies)
+    with hiding_in_errors():
+        return await load_fetched(
+            pool, fetched, order, force=force, accept_anomalies=accept_anomalies
+        )
 
 
 @task(task_run_name="validate {dataset.__name__}", tags=["validate"], cache_policy=NO_CACHE)
@@ -143,10 +150,12 @@ async def load_frame(
     async def load() -> Report:
         return await load_source(pool, from_frame(frame), order, accept_anomalies=accept_anomalies)
 
-    return await noting_refusal(pool, order, load)
+    with hiding_in_errors():
+        return await noting_refusal(pool, order, load)
 
 
 @task(task_run_name="prune staging", tags=["retention"], **REPEATABLE)
 async def prune_staging(pool: Pool, *, retention_days: int) -> int:
     """Drop staged batches that were loaded longer ago; returns how many."""
-    return await prune_batches(pool, retention_days=retention_days)
+    with hiding_in_errors():
+        return await prune_batches(pool, retention_days=retention_days)

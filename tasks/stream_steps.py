@@ -4,6 +4,7 @@ from prefect import task
 
 from infra.kafka.producer import Producer
 from infra.postgres.connection import Pool
+from infra.shown_errors import hiding_in_errors
 from tasks import produce_source, unsent
 from tasks.discover_files import Found
 from tasks.extract_api import Fetched
@@ -15,7 +16,8 @@ from tasks.steps import REPEATABLE
 @task(task_run_name="send what was refused before", tags=["produce"], **REPEATABLE)
 async def resend_unsent(pool: Pool, producer: Producer, topic: str) -> unsent.Resent:
     """Send the messages that earlier runs could not; fails when Kafka or the topic is missing."""
-    return await unsent.resend_unsent(pool, producer, topic)
+    with hiding_in_errors():
+        return await unsent.resend_unsent(pool, producer, topic)
 
 
 @task(task_run_name="produce {found.path.name}", tags=["produce"], **REPEATABLE)
@@ -29,9 +31,10 @@ async def produce_file(
     on_progress: Progress | None = None,
 ) -> Produced:
     """Leave a file's rows in the topic; a file that was produced as it is stays alone."""
-    return await produce_source.produce_file(
-        pool, producer, found, shipment, force=force, on_progress=on_progress
-    )
+    with hiding_in_errors():
+        return await produce_source.produce_file(
+            pool, producer, found, shipment, force=force, on_progress=on_progress
+        )
 
 
 @task(task_run_name="produce {shipment.table} from its API", tags=["produce"], **REPEATABLE)
@@ -39,4 +42,5 @@ async def produce_answer(
     pool: Pool, producer: Producer, fetched: Fetched, shipment: Shipment, *, force: bool = False
 ) -> Produced:
     """Leave an endpoint's records in the topic; an answer with nothing new stays alone."""
-    return await produce_source.produce_answer(pool, producer, fetched, shipment, force=force)
+    with hiding_in_errors():
+        return await produce_source.produce_answer(pool, producer, fetched, shipment, force=force)

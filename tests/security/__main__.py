@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 import structlog
 
+from infra.cell_keys import make_key
 from tests.security.areas import AREAS
 from tests.security.claim import Area
 from tests.security.report import name_report, write_report
@@ -24,8 +25,6 @@ from tests.security.runner import closing_line, exit_code, run
 from tests.security.session import Session
 
 _INTERRUPTED = 130
-_KEPT = frozenset({"SLUICEWAY_REQUIRE_SYSTEM", "SLUICEWAY_CELL_KEYS", "SLUICEWAY_INDEX_KEYS"})
-"""The last two are those that tests.conftest has made."""
 
 
 def main() -> int:
@@ -69,8 +68,10 @@ async def _check(areas: list[Area], report: Path, now: dt.datetime) -> int:
 def _leave_settings_behind(folder: Path) -> None:
     """Let nothing that this machine is set up for take part: no variable, no `.env`."""
     for name in [each for each in os.environ if each.startswith("SLUICEWAY_")]:
-        if name not in _KEPT:
+        if name != "SLUICEWAY_REQUIRE_SYSTEM":
             del os.environ[name]
+    for name in ("CELL_KEYS", "INDEX_KEYS"):
+        os.environ[f"SLUICEWAY_{name}"] = make_key("check")
     os.chdir(folder)
 
 
