@@ -74,17 +74,26 @@ async def restore_backup(url: str, file: Path, key: bytes, *, programs: Path | N
         await connection.close()
     command = [program, "--single-transaction", "--exit-on-error", "--no-owner"]
     await asyncio.to_thread(_run_restore, [*command, *_target(url)], _secrets_of(url), file, key)
-    await _hand_staging_over(url)
+    await _hand_over(url)
 
 
-async def _hand_staging_over(url: str) -> None:
-    """Make the loader the owner of what is in staging: all else is whose restored it."""
+_HAND_SEARCH_OVER = f"""
+    GRANT CREATE ON SCHEMA metadata TO {LOADER};
+    ALTER FUNCTION metadata.find_uncontracted OWNER TO {LOADER};
+    REVOKE CREATE ON SCHEMA metadata FROM {LOADER};
+"""
+"""It looks into tables of the loader's, and may not do so with the rights of whoever restores."""
+
+
+async def _hand_over(url: str) -> None:
+    """Make the loader the owner of what is its own: all else is whose restored it."""
     connection = await connect(url)
     try:
         for [name] in await connection.fetch(
             "SELECT tablename FROM pg_tables WHERE schemaname = $1", STAGING
         ):
             await connection.execute(f"ALTER TABLE {qualify(STAGING, name)} OWNER TO {LOADER}")
+        await connection.execute(_HAND_SEARCH_OVER)
     finally:
         await connection.close()
 

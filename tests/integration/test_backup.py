@@ -42,7 +42,7 @@ async def filled(database, load, tmp_path: Path) -> str:
     folder = tmp_path / "raw"
     folder.mkdir()
     (folder / "customers.csv").write_text(
-        f"customer_id,name,signup_date\n1,{MARKER},2024-01-01\nx,{MARKER},2024-01-01\n"
+        f"customer_id,name,city,signup_date\n1,Ann,{MARKER},2024-01-01\nx,Bo,{MARKER},2024-01-01\n"
     )
     await load(folder / "customers.csv")
     return database.owner_url
@@ -78,6 +78,13 @@ async def test_a_restored_database_is_the_one_that_was_backed_up(
         assert await connection.fetch(
             "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'staging'"
         ) == [("sluiceway_loader",)]
+        # It looks into tables of the loader's, and would run what the loader left there.
+        assert (
+            await connection.fetchval(
+                "SELECT proowner::regrole::text FROM pg_proc WHERE proname = 'find_uncontracted'"
+            )
+            == "sluiceway_loader"
+        )
     finally:
         await connection.close()
     with pytest.raises(TerminalError, match="not empty"):

@@ -21,7 +21,7 @@ from tests.security.personal_searches import (
     search_kept,
     search_tables,
 )
-from tests.security.roles import undone
+from tests.security.session import undone
 
 FORGED = "Mallory"
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import asyncpg
 
 from infra.postgres.connection import connect
+from tests.security import planted_code
 from tests.security.claim import Area, Claim, FoiledError
-from tests.security.session import PASSWORDS, Session
+from tests.security.session import PASSWORDS, Session, undone
 from tests.tls_servers import verified_address
 
 STRANGER, STRANGER_PASSWORD = "stranger", "only for strangers"
@@ -151,17 +152,6 @@ async def open_stage(session: Session) -> AsyncIterator[Stage]:
         yield {**connections, STRANGER: await log_in(address)}
 
 
-@asynccontextmanager
-async def undone(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    """Leave nothing of what is done within."""
-    # A role's sessions may begin read-only: whoever has its password just asks for more.
-    await connection.execute("BEGIN READ WRITE")
-    try:
-        yield
-    finally:
-        await connection.execute("ROLLBACK")
-
-
 async def run_it(act: Act) -> str:
     """Return what PostgreSQL answers."""
     async with undone(act.connection):
@@ -188,6 +178,20 @@ async def list_loose_functions(act: Act) -> str:
     return f"{names[0]['name']} would call what a caller puts in its way"
 
 
+async def call_as_stranger(act: Act) -> str:
+    """Return the functions with the owner's rights that whoever may log in can call."""
+    async with undone(act.connection):
+        await act.connection.execute(act.sql)
+        names = await act.connection.fetch(
+            "SELECT oid::regprocedure::text AS name FROM pg_proc"
+            " WHERE prosecdef AND has_function_privilege($1, oid, 'EXECUTE')",
+            STRANGER,
+        )
+    if not names:
+        raise FoiledError("none of them may be called without having been granted")
+    return f"{names[0]['name']} may be called by everybody"
+
+
 def _claims() -> Iterator[Claim]:
     for role, acts in FORBIDDEN.items():
         for name, sql in acts.items():
@@ -201,17 +205,29 @@ def _claims() -> Iterator[Claim]:
                 lambda stage, sql=sql: Act(stage[""], sql),
                 asyncpg.InsufficientPrivilegeError,
             )
-    yield Claim(
-        "functions-keep-their-search-path",
-        "put a function of one's own in the way of one with the owner's rights",
-        list_loose_functions,
-        lambda stage: Act(stage[""], "SELECT 1"),
-        lambda stage: Act(
-            stage[""],
-            "CREATE FUNCTION metadata.loose() RETURNS int LANGUAGE sql SECURITY DEFINER"
-            " AS 'SELECT 1'",
+    for name, tried, attack in (
+        (
+            "functions-keep-their-search-path",
+            "put a function of one's own in the way of one with the owner's rights",
+            list_loose_functions,
         ),
-    )
+        (
+            "functions-are-not-everybodys",
+            "call a function with the owner's rights as who was granted nothing",
+            call_as_stranger,
+        ),
+    ):
+        yield Claim(
+            name,
+            tried,
+            attack,
+            lambda stage: Act(stage[""], "SELECT 1"),
+            lambda stage: Act(
+                stage[""],
+                "CREATE FUNCTION metadata.loose() RETURNS int LANGUAGE sql SECURITY DEFINER"
+                " AS 'SELECT 1'",
+            ),
+        )
 
 
-AREA = Area("roles", "Roles of PostgreSQL", open_stage, tuple(_claims()))
+AREA = Area("roles", "Roles of PostgreSQL", open_stage, (*_claims(), *planted_code.CLAIMS))

@@ -1,9 +1,12 @@
 """What the areas of one check share: a folder, an authority, and a PostgreSQL behind TLS."""
 
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import asyncpg
 
 from deployments.bootstrap import bootstrap
 from infra.local.postgres import Postgres
@@ -114,3 +117,14 @@ class Session:
         self.facts["PostgreSQL"] = (
             f"{row['server']}; {row['version']}, {row['cipher']}, {row['bits']} bits"
         )
+
+
+@asynccontextmanager
+async def undone(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """Leave nothing of what is done within."""
+    # A role's sessions may begin read-only: whoever has its password just asks for more.
+    await connection.execute("BEGIN READ WRITE")
+    try:
+        yield
+    finally:
+        await connection.execute("ROLLBACK")

@@ -20,7 +20,7 @@ COMMENT ON COLUMN metadata.erasures.counts IS 'Rows by the table they stood in.'
 CREATE INDEX ON metadata.erasures (subject_index);
 
 -- Files without a contract are text that the loader's tables hold as received. Whoever erases may
--- not read them: these functions look for the value of one person, as a word of its own.
+-- not read them: this function looks for the value of one person, as a word of its own.
 CREATE FUNCTION metadata.find_uncontracted(given text, for_real boolean)
     RETURNS TABLE (staged text, held bigint)
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -62,6 +62,11 @@ COMMENT ON FUNCTION metadata.find_uncontracted IS
     'Counts the staged rows without a contract that hold the value; for_real: deletes them.';
 REVOKE EXECUTE ON FUNCTION metadata.find_uncontracted FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION metadata.find_uncontracted TO sluiceway_loader, sluiceway_eraser;
+-- With the rights of the loader, and no others: in staging the loader can leave views and triggers,
+-- which run as whoever comes across them.
+GRANT CREATE ON SCHEMA metadata TO sluiceway_loader;
+ALTER FUNCTION metadata.find_uncontracted OWNER TO sluiceway_loader;
+REVOKE CREATE ON SCHEMA metadata FROM sluiceway_loader;
 
 -- Of the tables of datasets the eraser gets what their contracts say: infra/postgres/rights.py.
 GRANT USAGE ON SCHEMA metadata, warehouse, staging TO sluiceway_eraser;
