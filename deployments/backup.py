@@ -47,7 +47,8 @@ async def make_backup(url: str, file: Path, key: bytes, *, programs: Path | None
     finally:
         await connection.close()
     # gzip, which every build has; beyond 3 it takes longer for little.
-    command = [program, "--format=custom", "--compress=3", *_target(url)]
+    # Large objects are none of the platform's, and any role may make one that only it can read.
+    command = [program, "--format=custom", "--compress=3", "--no-blobs", *_target(url)]
     return await asyncio.to_thread(_write_dump, command, _secrets_of(url), file, key)
 
 

@@ -154,7 +154,9 @@ class LocalStack:
     @property
     def _psql(self) -> str:
         found = find_secured_binaries() if self._folder.is_secured else find_binaries()
-        return shlex.quote(os.path.relpath(found.program("psql")))
+        program = str(found.program("psql"))
+        near = os.path.relpath(program)
+        return shlex.quote(program if near.startswith(os.pardir) else near)
 
     async def _start(self, stack: "Stack") -> dict[str, str]:
         if end_orphans(self._folder.run, self._folder.mark):

@@ -18,7 +18,15 @@ MONITOR_LIMIT = 5
 ERASER_LIMIT = 3
 """A person at a terminal, a flow, and one to look what holds them up."""
 
-_LIMITS = {LOADER: CONNECTION_LIMIT, MONITOR: MONITOR_LIMIT, ERASER: ERASER_LIMIT}
+READER_LIMIT = 60
+"""Several dashboards, with a pool of connections each."""
+
+_LIMITS = {
+    LOADER: CONNECTION_LIMIT,
+    READER: READER_LIMIT,
+    MONITOR: MONITOR_LIMIT,
+    ERASER: ERASER_LIMIT,
+}
 ROLES = (LOADER, READER, MONITOR, ERASER)
 
 SESSION_SETTINGS: dict[str, dict[str, str]] = {
@@ -62,5 +70,11 @@ async def create_roles(
         await connection.execute(f"GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {LOADER}")
         # Whoever may make tables, if temporary ones, may fill the disk.
         await connection.execute(f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC")
+        if await connection.fetchval("SELECT usesuper FROM pg_user WHERE usename = current_user"):
+            # Whoever may make large objects may fill the disk, in a read-only transaction too.
+            await connection.execute(
+                "REVOKE EXECUTE ON FUNCTION lo_creat(integer), lo_create(oid),"
+                " lo_from_bytea(oid, bytea) FROM PUBLIC"
+            )
         others = ", ".join(role for role in ROLES if role != LOADER)
         await connection.execute(f"GRANT CONNECT ON DATABASE {database} TO {others}")

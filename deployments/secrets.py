@@ -27,6 +27,7 @@ from infra.cell_keys import make_key
 from infra.local.folder import PRIVATE_FOLDER, write_privately
 from infra.postgres.apply import ERASER, LOADER, MONITOR
 from infra.postgres.rights import READER
+from infra.tls.authority import check_host
 from schemas.errors import SettingError, SluicewayError
 
 CONTAINER_USERS: Mapping[str, int] = {
@@ -47,6 +48,7 @@ KAFKA_USER = "sluiceway"
 KAFKA_BROKER = "broker"
 _SCRAM_ROUNDS = 8192
 _FOLDER_OTHERS_PASS = 0o711
+_LAST_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +239,14 @@ def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def _check(places: Places) -> None:
+    """Raise SettingError where PostgreSQL's place is no host:port."""
+    host, _, port = places.postgres.rpartition(":")
+    if not (port.isdecimal() and 0 < int(port) <= _LAST_PORT):
+        raise SettingError(f"'{places.postgres}' is no host:port: write it as db.example:5432.")
+    check_host(host.strip("[]"))
+
+
 def main() -> None:
     """Make what is missing and say where it is; exits with a sentence when it cannot."""
     parser = argparse.ArgumentParser(
@@ -256,6 +266,7 @@ def main() -> None:
     given = parser.parse_args()
     places = Places(given.postgres or f"postgres.{given.domain}:5432", given.ca_file)
     try:
+        _check(places)
         made = make_secrets(given.folder, places, for_containers=given.containers)
     except SluicewayError as error:
         sys.exit(str(error))

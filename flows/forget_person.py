@@ -26,6 +26,7 @@ from schemas.errors import SettingError, SluicewayError
 from tasks.database import find_database_url, open_pool, require_database
 from tasks.forget_person import Erasure, Request, tabulate
 from tasks.forget_person import forget_person as forget
+from tasks.key_proof import prove_keys
 from tasks.prefect_api import require_prefect
 from tasks.record import record_execution
 from tasks.replay_tables import print_table, publish_table
@@ -80,7 +81,10 @@ async def forget_person(
         record_execution(pool, PIPELINE, flow_run_id=_run_id(), parameters=parameters) as run,
     ):
         request = Request(subject, requested_by, run.id, several=several, dry_run=dry_run)
-        erasure = await forget(eraser, specs, read_key_ring(settings), request)
+        ring = read_key_ring(settings)
+        async with eraser.acquire() as connection:
+            await prove_keys(connection, ring, may_write=False)
+        erasure = await forget(eraser, specs, ring, request)
         run.records_processed = erasure.total
         log.info(str(erasure), dry_run=dry_run, rows=erasure.total)
         await publish_table("forgotten", tabulate(erasure), str(erasure))

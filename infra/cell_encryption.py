@@ -74,8 +74,8 @@ class KeyRing:
             raise SettingError(f"An encryption key has {wrong[0]} bytes, not {KEY_BYTES}.")
         if len({*keys, *index_keys}) != len(keys) + len(index_keys):
             raise SettingError("Two encryption keys are the same: each has to be one of its own.")
-        self._ciphers = {_key_id(key): AESGCM(key) for key in keys}
-        self.current_id = _key_id(keys[0])
+        self._ciphers = {key_id(key): AESGCM(key) for key in keys}
+        self.current_id = key_id(keys[0])
         """4 bytes: the id in every cell that is written."""
         self._index_keys = tuple(index_keys)
 
@@ -158,7 +158,8 @@ class KeyRing:
             ) from None
 
 
-def _key_id(key: bytes) -> bytes:
+def key_id(key: bytes) -> bytes:
+    """Return the id (4 bytes) by which the cells of a key name it."""
     return hashlib.sha256(b"sluiceway cell key id" + key).digest()[:_ID_BYTES]
 
 

@@ -2,8 +2,9 @@
 
     python -m infra.cell_keys
 
-prints a setting's value, such as `2026-11-23=…`. Put a new key before the old ones, restart what
-runs, run `rotate_keys`, and take the old key away.
+prints a setting's value, such as `2026-11-23-5e1f=…`; with `--ids`, which id the cells of each key
+have. Put a new key before the old ones, restart what runs, run `rotate_keys`, and take the old key
+away.
 """
 
 import argparse
@@ -15,15 +16,18 @@ import sys
 from collections.abc import Iterable
 from functools import lru_cache
 
-from infra.cell_encryption import KEY_BYTES, KeyRing
+from infra.cell_encryption import KEY_BYTES, KeyRing, key_id
 from infra.settings import Settings, read_settings
 from schemas.dataset import Spec
 from schemas.errors import SettingError
 
 
 def make_key(name: str | None = None) -> str:
-    """Return a new key as the settings want it: its name (by default today's date), `=`, base64."""
-    name = name or dt.datetime.now(dt.UTC).date().isoformat()
+    """Return a new key as the settings want it: its name, `=`, base64.
+
+    name: by default today's date with four digits, which no other key of the day has.
+    """
+    name = name or f"{dt.datetime.now(dt.UTC).date().isoformat()}-{secrets.token_hex(2)}"
     return f"{name}={base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}"
 
 
@@ -45,11 +49,20 @@ def key_ring_for(*specs: Spec) -> KeyRing | None:
 
 @lru_cache(maxsize=4)
 def _make_ring(cell_keys: str, index_keys: str) -> KeyRing:
-    return KeyRing(_parse("CELL_KEYS", cell_keys), _parse("INDEX_KEYS", index_keys))
+    return KeyRing(
+        list(_parse("CELL_KEYS", cell_keys).values()),
+        list(_parse("INDEX_KEYS", index_keys).values()),
+    )
 
 
-def _parse(setting: str, text: str) -> list[bytes]:
-    """Return the keys in their order; the text is never quoted."""
+def name_ids(settings: Settings) -> dict[str, str]:
+    """Return the id (8 hexadecimal digits) that cells of each key have, by the key's name."""
+    keys = _parse("CELL_KEYS", settings.cell_keys.get_secret_value())
+    return {name: key_id(key).hex() for name, key in keys.items()}
+
+
+def _parse(setting: str, text: str) -> dict[str, bytes]:
+    """Return the keys by name, in their order; the text is never quoted."""
     parts = [each for each in re.split(r"[\s,]+", text) if each]
     if not parts:
         raise SettingError(
@@ -71,10 +84,28 @@ def _parse(setting: str, text: str) -> list[bytes]:
         if name in keys:
             raise SettingError(f"SLUICEWAY_{setting} has two keys of one name: rename key {place}.")
         keys[name] = key
-    return list(keys.values())
+    return keys
+
+
+def main() -> None:
+    """Print a new key, or the ids of those that are set; exits with a sentence when it fails."""
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.cell_keys",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--name", help="of the key; by default today's date and four digits")
+    parser.add_argument("--ids", action="store_true", help="name the keys that are set, and ids")
+    given = parser.parse_args()
+    if not given.ids:
+        sys.stdout.write(make_key(given.name) + "\n")
+        return
+    try:
+        for name, identity in name_ids(read_settings()).items():
+            sys.stdout.write(f"{identity} {name}\n")
+    except SettingError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m infra.cell_keys", description=__doc__)
-    parser.add_argument("--name", help="of the key; by default today's date")
-    sys.stdout.write(make_key(parser.parse_args().name) + "\n")
+    main()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from infra.postgres.connection import Connection
 from infra.postgres.copy import affected
+from infra.redaction import redact
 from tasks.messages import DeadLetter, Messages, Span
 from tasks.sealing import DEAD_LETTERS, Sealing, seal_message
 
@@ -66,9 +67,9 @@ async def bury(
         [generations.get(each, 0) for each in partitions],
         partitions,
         messages.offsets[positions].tolist(),
-        [storable(each.source) for each in dead],
+        [_shown(each.source) for each in dead],
         [storable(each.reason) for each in dead],
-        [storable(each.detail) for each in dead],
+        [_shown(each.detail) for each in dead],
         [each.contract_version for each in dead],
         [key for key, _, _ in kept],
         [value for _, value, _ in kept],
@@ -88,6 +89,11 @@ def storable(text: str | None) -> str | None:
     if text is None:
         return None
     return text.replace("\0", r"\x00").encode("utf-8", "backslashreplace").decode()
+
+
+def _shown(text: str | None) -> str | None:
+    """Return what is said of a message without e-mail addresses: it is not encrypted, as it is."""
+    return storable(redact(text) if text is not None and "@" in text else text)
 
 
 def _time(timestamp_ms: int) -> dt.datetime | None:

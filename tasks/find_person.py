@@ -28,6 +28,7 @@ from schemas.dataset import Role, Spec
 from schemas.datasets import DATASETS
 from schemas.errors import SluicewayError
 from tasks.database import open_pool, require_database
+from tasks.key_proof import prove_keys
 from tasks.mentions import Mentions
 from tasks.person_rows import describe, find_keys, find_members, find_uncontracted, trace
 from tasks.personal_cells import place_of
@@ -136,9 +137,11 @@ def _has(target: Target, column: str) -> bool:
 
 
 def _print(found: Found) -> None:
-    console = Console()
+    # To a file or another program, whole: a terminal's width would cut values off.
+    console = Console() if sys.stdout.isatty() else Console(width=10_000)
     for table, rows in found.rows.items():
-        shown = Table(*rows[0], title=table)
+        console.print(table, markup=False, highlight=False)
+        shown = Table(*rows[0])
         for row in rows:
             shown.add_row(*("" if value is None else str(value) for value in row.values()))
         console.print(shown)
@@ -156,6 +159,7 @@ async def _main(dataset: str, column: str) -> None:
     subject = name_subject(specs, dataset, column, value)
     ring = read_key_ring(settings)
     async with await open_pool(settings) as pool, pool.acquire() as connection:
+        await prove_keys(connection, ring)
         _print(await find_person(connection, specs, ring, subject))
 
 

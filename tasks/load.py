@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from infra.cell_encryption import KeyRing
 from infra.cell_keys import key_ring_for
 from infra.postgres.connection import TRANSIENT, Connection, Pool
 from infra.postgres.copy import copy_binary
@@ -19,6 +20,7 @@ from schemas.dataset import Role, Spec
 from schemas.errors import TransientError
 from tasks.clean import Binding, bind, refuse_changed_types
 from tasks.keep_profile import judge, keep_profile, refuse_anomalies
+from tasks.key_proof import prove_keys
 from tasks.landing import add_lineage, create_landing, keep_batch
 from tasks.ledger import Ledger
 from tasks.manifest import Entry, is_late, open_entry, settle, write_entry
@@ -110,8 +112,11 @@ async def load_source(
     order can then be given again, and is carried out once. AnomalousLoadError, where the contract
     demands it of a load that is odd beside earlier ones, unless `accept_anomalies`.
     """
+    keys = key_ring_for(order.spec) if order.spec else None
     try:
         async with pool.acquire() as connection:
+            if keys is not None:
+                await prove_keys(connection, keys)
             with source:
                 async with connection.transaction():
                     await connection.execute(SETTINGS)
@@ -123,6 +128,7 @@ async def load_source(
                         connection,
                         source,
                         order,
+                        keys,
                         accept_anomalies=accept_anomalies,
                         on_progress=on_progress,
                     )
@@ -159,6 +165,7 @@ async def _load(
     connection: Connection,
     source: RowSource,
     order: Order,
+    keys: KeyRing | None,
     *,
     accept_anomalies: bool,
     on_progress: Progress | None,
@@ -171,7 +178,6 @@ async def _load(
         connection,
         order.entry,
     )
-    keys = key_ring_for(spec)
     landing = await create_landing(connection, spec, entry.batch_id)
     with Quarantine(entry, keys) as quarantine:
         stream = RowStream(source, spec, binding, quarantine, on_progress, order.path, keys)

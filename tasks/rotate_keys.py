@@ -21,6 +21,7 @@ from infra.postgres.layout import METADATA, STAGING, WAREHOUSE, Target, index_na
 from infra.postgres.rotation_sql import CellColumn, CellTable
 from schemas.dataset import Role, Spec
 from schemas.errors import TerminalError, TransientError
+from tasks.key_proof import renew_proof
 from tasks.merge import lock_dataset
 from tasks.personal_cells import place_of
 from tasks.rejected_search import QUARANTINE
@@ -100,6 +101,8 @@ async def rotate_keys(
             rotation.rows = +rotation.rows
             for table in tables:
                 await _count(connection, table, ring, rotation)
+            if not (dry_run or rotation.left or rotation.unreadable):
+                await renew_proof(connection, ring)
     except TRANSIENT as error:
         raise TransientError(
             f"PostgreSQL went away while keys were rotated ({error}): run it again, it goes on "

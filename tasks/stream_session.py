@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 import asyncpg
 import polars as pl
 
+from infra.cell_encryption import KeyRing
+from infra.cell_keys import key_ring_for
 from infra.postgres.connection import Connection, Pool
 from infra.postgres.copy import CopyEncoder, affected
 from infra.postgres.layout import (
@@ -21,6 +23,7 @@ from infra.postgres.session_sql import LOSES, SessionSql, day_table, session_sql
 from schemas.dataset import Role, Spec
 from schemas.errors import TerminalError
 from tasks.clean import EXTRA
+from tasks.key_proof import prove_keys
 from tasks.ledger import Ledger
 from tasks.merge import add_dates, infer_members, lock_dataset, locking_place, merge_rows
 from tasks.message_rows import DatasetRows, MessageRows
@@ -63,6 +66,8 @@ class StreamSession:
         """Use the connection until it breaks."""
         self.connection = connection
         self._prepared: set[str] = set()
+        self._proved: KeyRing | None = None
+        """The keys that are known to be the database's."""
         self._staged_in: dict[str, str] = {}
         """By dataset: the table that takes today's messages."""
         self._batch_ids: list[int] = []
@@ -87,6 +92,11 @@ class StreamSession:
 
     async def prepare(self, specs: Iterable[Spec]) -> None:
         """Leave landing tables for these datasets; to be called outside of a transaction."""
+        specs = tuple(specs)
+        ring = key_ring_for(*specs)
+        if ring is not None and ring is not self._proved:
+            await prove_keys(self.connection, ring)
+            self._proved = ring
         for spec in specs:
             if spec.table not in self._prepared:
                 for statement in session_sql(spec).create_tables():

@@ -87,7 +87,9 @@ def name_subject(
             "write it as the source does."
         )
     text: str = write_text(values, found).item()
-    hide_secrets_of(_Hidden(value=SecretStr(text)))
+    if "@" not in text:
+        # An address is hidden anyway, whole. As a secret it would be cut out of longer ones.
+        hide_secrets_of(_Hidden(value=SecretStr(text)))
     return Subject(spec, found, text, only_here)
 
 

@@ -7,6 +7,7 @@ one are about, `ca.pem` holds both, so that clients which read it trust either.
 import datetime as dt
 import ipaddress
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ CA_RENEW_DAYS = SERVICE_DAYS + RENEW_DAYS
 """No certificate outlives the CA that signed it."""
 
 _CA = "ca"
+_MAX_HOST = 253
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*")
 _PRIVATE_FILE = 0o600
 _SKEW = dt.timedelta(minutes=5)
 """Clocks of other machines may be behind by this."""
@@ -80,7 +84,7 @@ class Authority:
         if not hosts:
             raise SettingError(f"The certificate {name} is for no host: name at least one.")
         before = self._find(name)
-        wanted = tuple(sorted(set(hosts)))
+        wanted = tuple(sorted({check_host(each) for each in hosts}))
         if (
             before is not None
             and hosts_of(before) == wanted
@@ -190,11 +194,27 @@ def hosts_of(certificate: x509.Certificate) -> tuple[str, ...]:
     return tuple(sorted([*names, *map(str, addresses)]))
 
 
-def _general_name(host: str) -> x509.GeneralName:
+def check_host(host: str) -> str:
+    """Return the host; raises SettingError where it is neither a DNS name nor an IP address."""
+    if not (_is_address(host) or (len(host) <= _MAX_HOST and _HOST.fullmatch(host))):
+        raise SettingError(
+            f"'{host[:_MAX_HOST]}' is no name of a host: write db.example, or an IP address."
+        )
+    return host
+
+
+def _is_address(host: str) -> bool:
     try:
-        return x509.IPAddress(ipaddress.ip_address(host))
+        ipaddress.ip_address(host)
     except ValueError:
-        return x509.DNSName(host)
+        return False
+    return True
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    if _is_address(host):
+        return x509.IPAddress(ipaddress.ip_address(host))
+    return x509.DNSName(host)
 
 
 def _name(common: str) -> x509.Name:

@@ -1,5 +1,6 @@
 """Personal columns in the database: encrypted, found, compared, and never in clear."""
 
+import base64
 import datetime as dt
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -14,8 +15,10 @@ from deployments.bootstrap import bootstrap
 from infra.cell_encryption import CellError, KeyRing, Place
 from infra.cell_keys import read_key_ring
 from infra.postgres.connection import Pool
+from infra.settings import read_settings
 from schemas.dataset import Dataset, History, Role, Spec, column
 from schemas.errors import SettingError
+from tasks.key_proof import prove_keys, renew_proof
 from tasks.load import Report
 from tasks.steps import load_frame
 
@@ -219,3 +222,41 @@ async def test_messages_are_encrypted_by_the_same_contract(
         assert [row["visit_id"] for row in rows] == found
     assert MARKER not in await dump(prepared)
     assert not await fetch(prepared, "SELECT FROM warehouse.dim_date WHERE date_key = $1", EARLY)
+
+
+async def test_other_keys_than_those_of_the_database_are_refused_and_nothing_is_loaded(
+    prepared: Pool, take: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await take(Visits, [visit(1, MARKER)])
+    cells, index, others = bytes([7]) * 32, bytes([8]) * 32, bytes([9]) * 32
+    ours = read_key_ring()
+    for ring, said in (
+        (KeyRing([cells], [index]), "SLUICEWAY_CELL_KEYS lacks the key that this database's"),
+        (ring_of(cells=None, index=others), "SLUICEWAY_INDEX_KEYS lacks the key that this"),
+    ):
+        monkeypatch.setattr(tasks.load, "key_ring_for", lambda *_, ring=ring: ring)
+        with pytest.raises(SettingError, match=said):
+            await take(Visits, [visit(2, "b@c.example")])
+    assert await fetch(prepared, "SELECT visit_id FROM warehouse.fact_visits") == [(1,)]
+    # Old keys behind new ones are enough; once all is rewritten, the new ones are.
+    new = ring_of(cells=cells, index=others)
+    async with prepared.acquire() as connection:
+        await prove_keys(connection, new)
+        await renew_proof(connection, new)
+        with pytest.raises(SettingError, match="SLUICEWAY_CELL_KEYS lacks"):
+            await prove_keys(connection, ours)
+        await prove_keys(connection, KeyRing([cells], [others]))
+
+
+def ring_of(*, cells: bytes | None, index: bytes) -> KeyRing:
+    """Return a ring whose new keys, where there are any, stand before those of the settings."""
+    settings = read_settings()
+    [old_cells] = parse_keys(settings.cell_keys.get_secret_value())
+    [old_index] = parse_keys(settings.index_keys.get_secret_value())
+    if cells is None:
+        return KeyRing([old_cells], [index])
+    return KeyRing([cells, old_cells], [index, old_index])
+
+
+def parse_keys(text: str) -> list[bytes]:
+    return [base64.b64decode(each.partition("=")[2]) for each in text.split(",")]

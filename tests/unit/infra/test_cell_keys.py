@@ -4,7 +4,7 @@ import pytest
 from pydantic import SecretStr
 
 from infra.cell_encryption import Place
-from infra.cell_keys import key_ring_for, make_key, read_key_ring
+from infra.cell_keys import key_ring_for, make_key, name_ids, read_key_ring
 from infra.secret_texts import secrets_of
 from infra.settings import Settings
 from schemas.datasets import Customers, Sales
@@ -55,3 +55,11 @@ def test_each_key_is_a_secret_of_its_own() -> None:
     old, new = make_key("old"), make_key("new")
     known = set(secrets_of(_settings(f"{new},{old}", "")))
     assert {new.partition("=")[2], old.partition("=")[2]} <= known
+
+
+def test_keys_of_one_day_have_different_names_and_their_ids_can_be_told() -> None:
+    first, second = make_key(), make_key()
+    ring = read_key_ring(_settings(f"{first} {second}", make_key("index")))
+    told = name_ids(_settings(f"{first} {second}", ""))
+    assert list(told) == [first.partition("=")[0], second.partition("=")[0]]
+    assert list(told.values()) == [each.hex() for each in ring.ids]

@@ -133,3 +133,10 @@ def test_a_broken_folder_is_said_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("rubbish")
     with pytest.raises(SettingError, match="holds no certificate"):
         Authority(tmp_path)
+
+
+@pytest.mark.parametrize("host", ["a b", "", "ü.example", "bad;x", "-a.example", "a" * 64, "a..b"])
+def test_what_is_no_host_is_refused_with_a_sentence(tmp_path: Path, host: str) -> None:
+    with pytest.raises(SettingError, match=r"is no name of a host: write db\.example"):
+        Authority(tmp_path).issue("postgres", ["db.example", host])
+    Authority(tmp_path).issue("postgres", ["*.db.example", "db_1", "127.0.0.1", "::1"])
