@@ -9,6 +9,8 @@ from pydantic import SecretStr
 from infra.cell_encryption import KEY_BYTES, CellError, KeyRing, Place
 from infra.postgres.connection import Pool
 from infra.settings import read_settings
+from schemas.errors import SettingError
+from tasks.key_proof import prove_keys
 from tasks.rotate_keys import require_readable, rotate_keys
 from tests.security.claim import Area, Claim, FoiledError
 from tests.security.contracts import Guarded
@@ -95,6 +97,16 @@ def _first_key(setting: SecretStr) -> bytes:
     return base64.b64decode(setting.get_secret_value().partition("=")[2])
 
 
+async def load_with_other_keys(given: tuple[People, bool]) -> str:
+    """Return what becomes of keys that are not the database's, with its proof or without."""
+    people, has_proof = given
+    async with undone(people.connection):
+        if not has_proof:
+            await people.connection.execute("DELETE FROM metadata.key_proof")
+        await prove_keys(people.connection, _other_ring())
+    return "they are taken, and nobody is found by them who was loaded before"
+
+
 def _other_ring() -> KeyRing:
     return KeyRing([secrets.token_bytes(KEY_BYTES)], [secrets.token_bytes(KEY_BYTES)])
 
@@ -163,6 +175,15 @@ CLAIMS = (
         read_without_key,
         CellError,
         "written with a key that is not set",
+    ),
+    Claim(
+        "other-keys",
+        "load with keys that are not the database's",
+        load_with_other_keys,
+        lambda stage: (stage.guarded, True),
+        lambda stage: (stage.guarded, False),
+        SettingError,
+        "SLUICEWAY_CELL_KEYS lacks the key",
     ),
     Claim(
         "old-key",

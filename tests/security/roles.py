@@ -24,6 +24,7 @@ _TAKES_OVER = {
     "reads-password-hashes": "SELECT rolpassword FROM pg_authid",
     "runs-a-program": "COPY (SELECT 1) TO PROGRAM 'cat'",
     "reads-the-servers-files": "SELECT pg_read_file('postgresql.conf')",
+    "makes-a-large-object": "SELECT lo_create(0)",
     "makes-a-schema": "CREATE SCHEMA mine",
     "makes-a-table-in-public": "CREATE TABLE public.mine (x int)",
     "makes-a-table-in-metadata": "CREATE TABLE metadata.mine (x int)",
