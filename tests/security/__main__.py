@@ -3,7 +3,7 @@
     python -m tests.security [--report FILE] [--only AREA ...]
 
 One line a claim, and a report in Markdown. The last line is `claims=… failed=… skipped=…`. Exit
-code 1 where a claim fails, and with SLUICEWAY_REQUIRE_SYSTEM=1 also where one is skipped.
+code 1 where a claim fails, with SLUICEWAY_REQUIRE_SYSTEM=1 also for want of a package.
 """
 
 import argparse
