@@ -80,7 +80,6 @@ def write_files(folder: Path, rows: int) -> dict[str, Path]:
         number = pl.col("order_id").cast(pl.Int64)
         person = number % REPEATED_VALUES if kind == "repeated" else number
         first, second = (into / f"{spec.table}.csv" for spec in CONTRACTS)
-        # Row by row like the file that it is made of: no two runs of polars differ in it.
         pl.scan_csv(inputs.clean, infer_schema=False).with_columns(
             pl.format("person.{}@mail.example", person).alias("email")
         ).sink_csv(first)

@@ -213,3 +213,15 @@ async def test_without_keys_a_consumer_says_so_before_it_begins(
     with pytest.raises(SettingError, match="SLUICEWAY_CELL_KEYS is not set"):
         await replay()
     assert Sealing({"readings": Readings.spec}).ring_for(None) is None
+
+
+async def test_an_address_that_stands_as_a_messages_source_is_kept_encrypted_alone(
+    group, owner
+) -> None:
+    await group.load(
+        b'{"source": "ann.marker@mail.example", "timestamp": "2026-01-01T00:00:00Z", "payload": {}}'
+    )
+    [letter] = await letters(owner)
+    assert letter["reason"] == "no_contract"
+    assert letter["is_sealed"]
+    assert b"ann.marker" not in await dump(owner)
